@@ -1,0 +1,50 @@
+"""What an engine is. It makes and destroys sandboxes, and knows nothing of languages.
+
+An engine gives five things: `create`, the byte stream of a sandbox, `limit`, `usage`, `destroy`. Everything that
+happens inside a sandbox goes over that stream to the runner, through `Sandbox` (engines/sandbox.py),
+which is the same for every engine.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from isol8.engines.sandbox import Sandbox
+from isol8.model import Limits, SandboxSpec, Usage
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """One isolation layer as `isol8 doctor` shows it."""
+
+    name: str
+    enforced: bool
+    detail: str
+    remedy: str = ""
+
+
+class Engine(Protocol):
+    """Makes and destroys sandboxes."""
+
+    async def start(self) -> None:
+        """Get ready to create. Raises EngineFailure when the engine cannot work on this machine."""
+
+    async def close(self) -> None:
+        """Destroy every sandbox and free all that the engine holds."""
+
+    async def create(self, spec: SandboxSpec) -> Sandbox:
+        """A sandbox nobody has used, booted and waiting. The caller must `destroy` it.
+
+        Raises EngineFailure.
+        """
+
+    async def limit(self, sandbox: Sandbox, limits: Limits) -> None:
+        """Put other limits on a live sandbox. Raises EngineFailure, and Conflict when the kernel refuses
+        them (a size below what is in use)."""
+
+    async def usage(self, sandbox: Sandbox) -> Usage:
+        """What the sandbox has consumed, read outside it."""
+
+    async def destroy(self, sandbox: Sandbox) -> None:
+        """Kill everything in the sandbox and free all it held. Idempotent; returns when it is gone."""

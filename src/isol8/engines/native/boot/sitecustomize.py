@@ -1,0 +1,8 @@
+# Shown to the interpreter of a zygote as its `sitecustomize`: see isol8/engines/native/zygote.py.
+import sys
+
+_before = set(sys.modules)
+sys.path.insert(0, "/run/isol8")
+from isol8.engines.native.zygote import hold  # noqa: E402
+
+hold(_before, globals())

@@ -1,0 +1,149 @@
+"""The native engine, as the API process sees it: requests to the supervisor, and streams to sandboxes."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import os
+import socket
+import uuid
+from typing import Any
+
+from isol8.engines.native import protocol
+from isol8.engines.sandbox import Connection, Sandbox
+from isol8.errors import Conflict, EngineFailure
+from isol8.kernel.cgroups import Group
+from isol8.model import Limits, SandboxSpec, Usage
+
+_READY_TIMEOUT_S = 15
+
+
+class NativeEngine:
+    """Implements `Engine`. `address` is the supervisor's abstract unix socket; it need not be up at any one time.
+
+    `uid` is the supervisor's user: nobody else may pose as it.
+    """
+
+    def __init__(self, address: str, uid: int) -> None:
+        self._address = address
+        self._uid = uid
+        self._connection: socket.socket | None = None
+        self._connecting = asyncio.Lock()
+        self._answers: dict[int, asyncio.Future[tuple[protocol.Message, list[int]]]] = {}
+        self._number = 0
+        self._groups: dict[str, Group] = {}
+
+    async def start(self) -> None:
+        """Connect. Raises EngineFailure."""
+        await self._connected()
+
+    async def close(self) -> None:
+        """Let go of the supervisor, which then destroys what this process made."""
+        self._lose()
+
+    async def _connected(self) -> socket.socket:
+        async with self._connecting:
+            if self._connection is None:
+                connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK)
+                try:
+                    connection.connect(self._address)
+                except OSError as error:
+                    connection.close()
+                    raise EngineFailure("the supervisor is not there") from error
+                credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
+                if int.from_bytes(credentials[4:8], "little") != self._uid:
+                    connection.close()
+                    raise EngineFailure("the supervisor's socket belongs to somebody else")
+                self._connection = connection
+                asyncio.get_running_loop().add_reader(connection.fileno(), self._readable)
+            return self._connection
+
+    def _readable(self) -> None:
+        assert self._connection is not None
+        try:
+            received = protocol.receive(self._connection)
+        except BlockingIOError:
+            return
+        except OSError:
+            received = None
+        if received is None:
+            self._lose()
+            return
+        message, descriptors = received
+        answer = self._answers.pop(message["id"], None)
+        if answer is None or answer.cancelled():
+            for descriptor in descriptors:
+                os.close(descriptor)
+            return
+        answer.set_result((message, descriptors))
+
+    def _lose(self) -> None:
+        """The connection is over: every sandbox goes with it, and every answer that is still waited for."""
+        connection, self._connection = self._connection, None
+        if connection is None:
+            return
+        asyncio.get_running_loop().remove_reader(connection.fileno())
+        connection.close()
+        answers, self._answers = self._answers, {}
+        for answer in answers.values():
+            if not answer.done():
+                answer.set_exception(EngineFailure("the supervisor went away"))
+
+    async def _ask(self, operation: str, name: str, **values: Any) -> tuple[protocol.Message, list[int]]:
+        connection = await self._connected()
+        self._number += 1
+        answer: asyncio.Future[tuple[protocol.Message, list[int]]] = asyncio.get_running_loop().create_future()
+        self._answers[self._number] = answer
+        try:
+            protocol.send(connection, {"id": self._number, "op": operation, "sandbox": name, **values})
+        except OSError as error:
+            del self._answers[self._number]
+            raise EngineFailure("the supervisor does not take requests") from error
+        message, descriptors = await answer
+        if "error" in message:
+            raise (Conflict if message.get("conflict") else EngineFailure)(message["error"])
+        return message, descriptors
+
+    async def create(self, spec: SandboxSpec) -> Sandbox:
+        """See Engine."""
+        name = uuid.uuid4().hex[:16]
+        message, descriptors = await self._ask(
+            "create",
+            name,
+            limits=dataclasses.asdict(spec.limits),
+            network=spec.network,
+            boot=dataclasses.asdict(spec.boot),
+        )
+        stream = socket.socket(fileno=descriptors[0])
+        stream.setblocking(False)
+        self._groups[name] = Group(message["version"], message["groups"])
+        _, connection = await asyncio.get_running_loop().create_unix_connection(Connection, sock=stream)
+        sandbox = Sandbox(name, spec, connection)
+        try:
+            async with asyncio.timeout(_READY_TIMEOUT_S):
+                await connection.ready
+        except BaseException as error:
+            await asyncio.shield(self.destroy(sandbox))
+            if isinstance(error, TimeoutError):
+                raise EngineFailure("a sandbox did not become ready") from error
+            raise
+        return sandbox
+
+    async def limit(self, sandbox: Sandbox, limits: Limits) -> None:
+        """See Engine."""
+        await self._ask("limit", sandbox.id, limits=dataclasses.asdict(limits))
+        sandbox.spec = dataclasses.replace(sandbox.spec, limits=limits)
+
+    async def usage(self, sandbox: Sandbox) -> Usage:
+        """See Engine. The files of a cgroup are everybody's to read, so this costs no message."""
+        try:
+            return self._groups[sandbox.id].usage()
+        except (KeyError, OSError) as error:
+            raise EngineFailure("the sandbox is gone") from error
+
+    async def destroy(self, sandbox: Sandbox) -> None:
+        """See Engine."""
+        sandbox.disconnect()
+        if self._groups.pop(sandbox.id, None) is None or self._connection is None:
+            return  # destroyed before, or gone with the connection
+        await self._ask("destroy", sandbox.id)

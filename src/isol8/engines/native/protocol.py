@@ -1,0 +1,43 @@
+"""What the API process and the supervisor say to each other, over a SOCK_SEQPACKET unix socket.
+
+One message is one JSON object. Requests carry `id` and `op`; the answer carries the same `id`, and either its values or
+`error` (with `conflict` true when the kernel refused other limits). The answer to `create` brings one descriptor: the
+sandbox's stream.
+
+    create   sandbox, uid-less: limits, network, boot   → groups (controller → directory), version
+    limit    sandbox, limits                            → {}
+    destroy  sandbox                                    → {} when it is gone
+"""
+
+from __future__ import annotations
+
+import array
+import json
+import socket
+from typing import Any
+
+MAX_MESSAGE_BYTES = 64 * 1024
+_MAX_DESCRIPTORS = 4
+
+Message = dict[str, Any]
+
+
+def send(connection: socket.socket, message: Message, descriptors: list[int] | None = None) -> None:
+    """Send one message. Raises OSError."""
+    ancillary = []
+    if descriptors:
+        ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))]
+    connection.sendmsg([json.dumps(message).encode()], ancillary)
+
+
+def receive(connection: socket.socket) -> tuple[Message, list[int]] | None:
+    """One message and the descriptors it brought (the caller's to close), or None at the end. Raises OSError."""
+    space = socket.CMSG_SPACE(4 * _MAX_DESCRIPTORS)
+    payload, ancillary, _, _ = connection.recvmsg(MAX_MESSAGE_BYTES, space, socket.MSG_CMSG_CLOEXEC)
+    descriptors = array.array("i")
+    for _, kind, data in ancillary:
+        if kind == socket.SCM_RIGHTS:
+            descriptors.frombytes(data[: len(data) - len(data) % 4])
+    if not payload:
+        return None
+    return json.loads(payload), list(descriptors)

@@ -1,0 +1,140 @@
+"""The root file system that sandboxes see: the machine's toolchains, read-only, and nothing else of it.
+
+It is a tmpfs with a handful of read-only binds, built once per zygote in the zygote's own mount namespace; every
+sandbox gets a copy of the mount table and puts its own /proc, /sandbox, /tmp and /dev/shm on top (`zygote.py`).
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+from dataclasses import dataclass, field
+
+from isol8.kernel import mounts
+
+RUNTIMES_DIR = "/opt/isol8"
+BOOT_DIR = "/run/isol8"  # there while a zygote boots; gone before it serves
+
+# What programs look up in /etc. Only what any user of the machine may read is copied, and never host settings.
+_ETC_FILES = (
+    "bash.bashrc", "debian_version", "gai.conf", "host.conf", "inputrc", "ld.so.cache", "ld.so.conf", "locale.alias",
+    "localtime", "magic", "magic.mime", "mime.types", "networks", "os-release", "profile", "protocols", "rpc",
+    "services", "shells", "timezone",
+)  # fmt: skip
+_ETC_TREES = ("alternatives", "ca-certificates", "fonts", "ld.so.conf.d", "perl", "pki", "ssl/certs", "terminfo")
+_ETC_WRITTEN = {
+    "group": "",
+    "hostname": "sandbox\n",
+    "hosts": "127.0.0.1 localhost sandbox\n::1 localhost ip6-localhost ip6-loopback\n",
+    "nsswitch.conf": "passwd: files\ngroup: files\nhosts: files dns\nnetworks: files\n",
+    "passwd": "",
+    "resolv.conf": "",
+}
+_TOP_LEVEL = ("bin", "lib", "lib32", "lib64", "libx32", "sbin")
+_DEVICES = {"null": (1, 3), "zero": (1, 5), "full": (1, 7), "random": (1, 8), "urandom": (1, 9), "tty": (5, 0)}
+_DEVICE_LINKS = {
+    "fd": "/proc/self/fd",
+    "stdin": "/proc/self/fd/0",
+    "stdout": "/proc/self/fd/1",
+    "stderr": "/proc/self/fd/2",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class RootSpec:
+    """What goes into a root. `prefixes` maps names below /opt/isol8 to host directories.
+
+    `package` is the host directory of the isol8 package, shown to the booting zygote only. `customize` is where
+    the interpreter finds its `sitecustomize` (None: nowhere, and `stdlib` is where it would).
+    """
+
+    package: str
+    stdlib: str
+    customize: str | None
+    prefixes: dict[str, str] = field(default_factory=dict)
+
+
+def _copy_public(source: str, target: str) -> None:
+    """Copy a file, link or tree, leaving out what not everybody on the machine may read."""
+    status = os.lstat(source)
+    if stat.S_ISLNK(status.st_mode):
+        os.symlink(os.readlink(source), target)
+    elif stat.S_ISDIR(status.st_mode) and status.st_mode & stat.S_IXOTH:
+        os.makedirs(target, exist_ok=True)
+        for name in os.listdir(source):
+            _copy_public(f"{source}/{name}", f"{target}/{name}")
+    elif stat.S_ISREG(status.st_mode) and status.st_mode & stat.S_IROTH:
+        shutil.copyfile(source, target)
+
+
+def _make_etc(root: str) -> None:
+    os.makedirs(f"{root}/etc/ssl")
+    python = [name for name in os.listdir("/etc") if name.startswith("python3")]
+    for name in (*_ETC_FILES, *_ETC_TREES, *python, "ssl/openssl.cnf"):
+        if os.path.lexists(f"/etc/{name}"):
+            _copy_public(f"/etc/{name}", f"{root}/etc/{name}")
+    for name, text in _ETC_WRITTEN.items():
+        with open(f"{root}/etc/{name}", "w") as file:
+            file.write(text)
+
+
+def _make_dev(root: str) -> None:
+    mounts.mount("tmpfs", f"{root}/dev", "tmpfs", mounts.MS_NOSUID | mounts.MS_NOEXEC, "mode=755,size=64k")
+    for name, (major, minor) in _DEVICES.items():
+        path = f"{root}/dev/{name}"
+        os.mknod(path, stat.S_IFCHR | 0o666, os.makedev(major, minor))
+        os.chmod(path, 0o666)
+    for name, target in _DEVICE_LINKS.items():
+        os.symlink(target, f"{root}/dev/{name}")
+    os.mkdir(f"{root}/dev/shm")
+    flags = mounts.MS_REMOUNT | mounts.MS_BIND | mounts.MS_RDONLY | mounts.MS_NOSUID | mounts.MS_NOEXEC
+    mounts.mount("none", f"{root}/dev", flags=flags)
+
+
+def _make_top_level(root: str, opened: dict[str, int]) -> None:
+    """/usr and the names that most distributions link into it."""
+    for name in ("usr", *_TOP_LEVEL):
+        source = f"/{name}"
+        if os.path.islink(source):
+            os.symlink(os.readlink(source), f"{root}/{name}")
+        elif source in opened:
+            os.mkdir(f"{root}/{name}")
+            mounts.bind_read_only(f"/proc/self/fd/{opened[source]}", f"{root}/{name}")
+
+
+def _make_boot(root: str, spec: RootSpec, opened: dict[str, int]) -> None:
+    """Put our `sitecustomize` where the interpreter will look for it; `zygote.py` takes it away again."""
+    os.makedirs(f"{root}{BOOT_DIR}/isol8")
+    mounts.bind_read_only(f"/proc/self/fd/{opened[spec.package]}", f"{root}{BOOT_DIR}/isol8")
+    boot = f"{root}{BOOT_DIR}/isol8/engines/native/boot"
+    if spec.customize:
+        mounts.bind_read_only(f"{boot}/sitecustomize.py", root + spec.customize)
+    else:
+        stdlib = root + spec.stdlib
+        mounts.mount("overlay", stdlib, "overlay", mounts.MS_RDONLY, f"lowerdir={boot}:{stdlib}")
+
+
+def enter_root(spec: RootSpec) -> None:
+    """Build the root and make it this process's. The caller has a mount namespace of its own. Raises OSError."""
+    mounts.make_private()
+    sources = ["/usr", spec.package, *spec.prefixes.values()]
+    sources += [f"/{name}" for name in _TOP_LEVEL if os.path.isdir(f"/{name}") and not os.path.islink(f"/{name}")]
+    # Opened first, because the new root is mounted over a directory that may hold some of them.
+    opened = {path: os.open(path, os.O_PATH | os.O_CLOEXEC) for path in sources}
+    root = "/tmp"
+    mounts.mount("tmpfs", root, "tmpfs", mounts.MS_NOSUID | mounts.MS_NODEV, "mode=755,size=32m")
+    _make_top_level(root, opened)
+    for name in ("proc", "dev", "sandbox", "tmp", "run", "var", "opt"):
+        os.mkdir(f"{root}/{name}")
+    os.symlink("/tmp", f"{root}/var/tmp")
+    for name, source in spec.prefixes.items():
+        os.makedirs(f"{root}{RUNTIMES_DIR}/{name}")
+        mounts.bind_read_only(f"/proc/self/fd/{opened[source]}", f"{root}{RUNTIMES_DIR}/{name}")
+    _make_etc(root)
+    _make_dev(root)
+    _make_boot(root, spec, opened)
+    mounts.mount("proc", f"{root}/proc", "proc", mounts.MS_NOSUID | mounts.MS_NODEV | mounts.MS_NOEXEC)
+    for descriptor in opened.values():
+        os.close(descriptor)
+    mounts.pivot_to(root)

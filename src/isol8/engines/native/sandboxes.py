@@ -1,0 +1,242 @@
+"""Sandboxes as the supervisor holds them: a process, a cgroup, a user id; made, limited, and taken apart."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import logging
+import os
+import signal
+import socket
+from dataclasses import dataclass
+from typing import Any
+
+from isol8.engines.native.zygotes import Zygote, describe_root
+from isol8.errors import Conflict, EngineFailure
+from isol8.kernel import cgroups, mounts
+from isol8.kernel.cgroups import Group
+from isol8.model import Limits
+
+_LOG = logging.getLogger("isol8.supervisor")
+# User ids that no distribution, container runtime or systemd hands out (systemd's docs/UIDS-GIDS.md: the range from
+# 1879048192 to 2147483647 is unused). Each server takes one block of them.
+_FIRST_UID = 1_900_000_000
+_UIDS_PER_SERVER = 65_536
+_BLOCKS = 1_000
+_SWEEP_TIMEOUT_S = 5.0
+_REMOVE_TRIES = 200
+_RETRY_S = 0.01
+
+
+@dataclass(slots=True)
+class _Live:
+    name: str
+    uid: int
+    pid: int
+    pidfd: int
+    group: Group
+    limits: Limits
+    gone: asyncio.Future[None]
+
+
+class UserIds:
+    """User ids for sandboxes, never two live ones the same, also among servers of one machine."""
+
+    def __init__(self) -> None:
+        # An abstract socket's name is free again the moment its owner dies, however it dies.
+        self._claim = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        for block in range(_BLOCKS):
+            try:
+                self._claim.bind(f"\0isol8-user-ids-{block}")
+            except OSError as error:
+                if error.errno != errno.EADDRINUSE:
+                    raise
+                continue
+            self._first = _FIRST_UID + block * _UIDS_PER_SERVER
+            break
+        else:
+            raise EngineFailure("too many isol8 servers on this machine")
+        self._next = 0
+        self._used: set[int] = set()
+
+    def take(self) -> int:
+        """A user id that is not in use; the longest unused first."""
+        for _ in range(_UIDS_PER_SERVER):
+            uid = self._first + self._next
+            self._next = (self._next + 1) % _UIDS_PER_SERVER
+            if uid not in self._used:
+                self._used.add(uid)
+                return uid
+        raise EngineFailure("every user id of this server is in use")
+
+    def give_back(self, uid: int) -> None:
+        """Its sandbox is gone, with all its processes."""
+        self._used.discard(uid)
+
+
+class Sandboxes:
+    """All sandboxes of one server. `close` when done."""
+
+    def __init__(self, owner: int, python: str, prefixes: dict[str, str], environment: dict[str, str]) -> None:
+        self._owner = owner
+        self._uids = UserIds()
+        self._live: dict[str, _Live] = {}
+        self._closing = False
+        self._root_arguments = (python, prefixes)
+        self._environment = environment
+        self._zygote_lock = asyncio.Lock()
+        self._zygote: Zygote | None = None
+
+    async def start(self) -> None:
+        """Find the cgroups and start the zygote. Raises EngineFailure."""
+        try:
+            hierarchy = cgroups.detect()
+            for path in cgroups.stale_directories(hierarchy):
+                _LOG.info("removing what a dead server left: %s", path)
+                cgroups.sweep(path, _SWEEP_TIMEOUT_S)
+            self._parent = cgroups.server_group(hierarchy, self._owner)
+            cgroups.create_parent(self._parent)
+        except OSError as error:
+            raise EngineFailure(f"cgroups cannot be used: {error}") from error
+        await self._ready_zygote()
+
+    async def _ready_zygote(self) -> Zygote:
+        """The zygote, started anew if it has died."""
+        async with self._zygote_lock:
+            if self._zygote is None or not self._zygote.alive:
+                python, prefixes = self._root_arguments
+                zygote = Zygote(python, describe_root(python, prefixes), self._environment)
+                await zygote.start()
+                self._zygote = zygote
+            return self._zygote
+
+    async def create(self, name: str, request: dict[str, Any]) -> tuple[Group, int]:
+        """Make a sandbox; its cgroup and its stream (the caller's to close). Raises EngineFailure."""
+        if self._closing:
+            raise EngineFailure("the server is stopping")
+        zygote = await self._ready_zygote()
+        limits = Limits(**request["limits"])
+        uid = self._uids.take()
+        group = self._parent.child(name)
+        ours, theirs = socket.socketpair()
+        entries: list[int] = []
+        try:
+            group.create()
+            group.harden()
+            group.limit(limits)
+            entries = group.entries()
+            pid = await zygote.clone(_fields(uid, limits, request), [theirs.fileno(), *entries])
+        except BaseException as error:
+            ours.close()
+            self._uids.give_back(uid)
+            with contextlib.suppress(OSError):
+                group.remove()
+            if isinstance(error, OSError):
+                raise EngineFailure(f"a sandbox could not be made: {error}") from error
+            raise
+        finally:
+            theirs.close()
+            for descriptor in entries:
+                os.close(descriptor)
+        self._adopt(name, uid, pid, group, limits)
+        return group, ours.detach()
+
+    def _adopt(self, name: str, uid: int, pid: int, group: Group, limits: Limits) -> None:
+        loop = asyncio.get_running_loop()
+        live = _Live(name, uid, pid, os.pidfd_open(pid), group, limits, loop.create_future())
+        self._live[name] = live
+        loop.add_reader(live.pidfd, self._ended, live)
+
+    def _ended(self, live: _Live) -> None:
+        """Process 1 is dead, and with it, by the kernel's doing, every process of its pid namespace."""
+        asyncio.get_running_loop().remove_reader(live.pidfd)
+        os.waitpid(live.pid, 0)
+        os.close(live.pidfd)
+        self._remove_group(live, _REMOVE_TRIES)
+
+    def _remove_group(self, live: _Live, tries: int) -> None:
+        """Remove the cgroup. The kernel lets go of a dead task's cgroup a moment after it can be reaped."""
+        try:
+            live.group.remove()
+        except OSError as error:
+            if error.errno == errno.EBUSY and tries:
+                asyncio.get_running_loop().call_later(_RETRY_S, self._remove_group, live, tries - 1)
+                return
+            _LOG.error("the cgroup of %s stays behind: %s", live.name, error)
+        self._uids.give_back(live.uid)
+        del self._live[live.name]
+        live.gone.set_result(None)
+
+    def limit(self, name: str, values: dict[str, Any]) -> None:
+        """Put other limits on a live sandbox. Raises EngineFailure, Conflict."""
+        live = self._live.get(name)
+        if live is None:
+            raise EngineFailure("the sandbox is gone")
+        limits = Limits(**values)
+        try:
+            live.group.limit(limits)
+            for path, size, before in (
+                ("sandbox", limits.sandbox_bytes, live.limits.sandbox_bytes),
+                ("tmp", limits.tmp_bytes, live.limits.tmp_bytes),
+                ("dev/shm", limits.tmp_bytes, live.limits.tmp_bytes),
+            ):
+                if size != before:
+                    _resize(live.pid, path, size)
+        except OSError as error:
+            live.group.limit(live.limits)
+            if error.errno in (errno.EBUSY, errno.EINVAL):
+                raise Conflict("The sandbox already uses more than the new limits allow") from error
+            raise EngineFailure(f"limits could not be changed: {error}") from error
+        live.limits = limits
+
+    async def destroy(self, name: str) -> None:
+        """Kill a sandbox; returns when nothing of it is left. One that does not exist is fine."""
+        live = self._live.get(name)
+        if live is None:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(live.pidfd, signal.SIGKILL)
+        await asyncio.shield(live.gone)
+
+    async def close(self) -> None:
+        """Destroy every sandbox, end the zygote, remove the server's cgroup."""
+        self._closing = True
+        if self._zygote:
+            self._zygote.close()
+        await asyncio.gather(*(self.destroy(name) for name in list(self._live)))
+        for path in self._parent.directories:
+            cgroups.sweep(path, _SWEEP_TIMEOUT_S)
+
+
+def _fields(uid: int, limits: Limits, request: dict[str, Any]) -> list[tuple[str, bytes]]:
+    """The request to the zygote."""
+    network, boot = request["network"], request["boot"]
+    resolver = b""
+    if network == "host":
+        with contextlib.suppress(FileNotFoundError), open("/etc/resolv.conf", "rb") as file:
+            resolver = file.read(4096)
+    return [
+        ("uid", str(uid).encode()),
+        ("sandbox", str(limits.sandbox_bytes).encode()),
+        ("tmp", str(limits.tmp_bytes).encode()),
+        ("network", network.encode()),
+        ("resolver", resolver),
+        ("executable", boot["executable"].encode()),
+        ("path", boot["path"].encode()),
+        ("touch", b"1" if boot["forked"] else b"0"),
+        *(("argv", value.encode()) for value in boot["argv"]),
+    ]
+
+
+def _resize(pid: int, path: str, size: int) -> None:
+    """Resize a tmpfs of the sandbox. No name on the way is the program's to change: the root is read-only."""
+    root = os.open(f"/proc/{pid}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        directory = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=root)
+    finally:
+        os.close(root)
+    try:
+        mounts.resize_tmpfs(directory, size)
+    finally:
+        os.close(directory)

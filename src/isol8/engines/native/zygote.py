@@ -1,0 +1,209 @@
+"""The zygote: an interpreter held still in the middle of its own start-up, from which sandboxes are cloned.
+
+Theory of operation. The supervisor starts `python3 /sandbox/main.py` in a root of its own (`root.py`), where our
+`sitecustomize` is the last thing that interpreter imports before it would run the script. `hold` blocks there. For each
+request it clones itself into new namespaces (CLONE_PARENT: the supervisor is the parent and reaps). The clone
+
+  1. enters its cgroups, through descriptors that came with the request: all that follows is charged to the sandbox;
+  2. takes a cgroup namespace, so that it sees its own group as the root;
+  3. mounts /proc, /sandbox, /tmp and /dev/shm, and brings up loopback, still as root;
+  4. drops every privilege, for good, and loads the seccomp filter;
+  5. becomes the runner, process 1, and forks the worker.
+
+When a worker is released, `hold` simply returns, and the interpreter goes on to run /sandbox/main.py by itself: there
+is no frame, module, argument or flag of ours in it, because it *is* `python3 /sandbox/main.py`.
+
+Standard library only, and little of it: see kernel/__init__.py.
+"""
+
+from __future__ import annotations
+
+import _signal  # type: ignore[import-not-found]
+import _socket
+import gc
+import os
+import sys
+
+from isol8.kernel import mounts, namespaces, privileges, seccomp
+from isol8.runner.frames import unpack_fields
+from isol8.runner.loop import Boot, Runner
+from isol8.runner.worker import Released
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import CodeType
+    from typing import NoReturn
+
+CONTROL = 3  # the descriptor of the socket to the supervisor
+_BOOT_DIR = "/run/isol8"
+_MAX_REQUEST_BYTES = 128 * 1024
+_MAX_DESCRIPTORS = 8
+_NAMESPACES = (
+    namespaces.CLONE_NEWPID
+    | namespaces.CLONE_NEWNS
+    | namespaces.CLONE_NEWIPC
+    | namespaces.CLONE_NEWUTS
+    | namespaces.CLONE_PARENT
+)
+_TMPFS = mounts.MS_NOSUID | mounts.MS_NODEV
+_PROC_FLAGS = mounts.MS_NOSUID | mounts.MS_NODEV | mounts.MS_NOEXEC
+# As the container runtimes mask them: runc's default spec (MaskedPaths, ReadonlyPaths).
+_PROC_MASKED = ("kcore", "keys", "key-users", "latency_stats", "timer_list", "sched_debug", "sysrq-trigger")
+_PROC_READ_ONLY = ("bus", "fs", "irq", "sys")
+
+
+class _Request:
+    """What the supervisor asks for: fields and descriptors of one sandbox."""
+
+    def __init__(self, payload: bytes, descriptors: list[int]) -> None:
+        fields = unpack_fields(payload)
+        single = {key: value.decode() for key, value in fields}
+        self.stream, *self.cgroups = descriptors
+        self.uid = int(single["uid"])
+        self.sandbox_bytes = int(single["sandbox"])
+        self.tmp_bytes = int(single["tmp"])
+        self.resolver = single["resolver"]
+        self.network = single["network"]
+        argv = [value for key, value in fields if key == "argv"]
+        self.boot = Boot(single["executable"], argv, single["path"], single["touch"] == "1")
+
+
+def hold(before: set[str], namespace: dict[str, object]) -> None:
+    """Serve clones until the supervisor goes. Returns in processes that are to run the user's program, and then
+    `namespace` is that of the machine's own sitecustomize. Raises ImportError there if the machine has none.
+    """
+    original = namespace["__file__"]
+    sys.path.remove(_BOOT_DIR)
+    mounts.unmount(f"{_BOOT_DIR}/isol8")
+    os.rmdir(f"{_BOOT_DIR}/isol8")
+    os.rmdir(_BOOT_DIR)
+    code = _uncover(str(original))
+    mounts.mount("none", "/", flags=mounts.MS_REMOUNT | mounts.MS_BIND | mounts.MS_RDONLY | _TMPFS)
+    try:
+        _serve(seccomp.compile_filter())
+    except Released:
+        pass
+    _forget(before, namespace)
+    if code is None:
+        raise ImportError("No module named 'sitecustomize'", name="sitecustomize")
+    exec(code, namespace)
+
+
+def _uncover(path: str) -> CodeType | None:
+    """Take our sitecustomize away; the code of the machine's own, or None if it has none."""
+    target = os.path.realpath(path)
+    if os.path.ismount(target):
+        mounts.unmount(target)
+    else:
+        mounts.unmount(os.path.dirname(path))
+    if not os.path.exists(path):
+        return None
+    with open(path, "rb") as file:
+        return compile(file.read(), path, "exec")
+
+
+def _forget(before: set[str], namespace: dict[str, object]) -> None:
+    """Leave the module table and sitecustomize's names as the interpreter's own start-up would have them."""
+    for name in set(sys.modules) - before:
+        del sys.modules[name]
+    for name in [name for name in namespace if not name.startswith("__")]:
+        del namespace[name]
+    for name in [name for name in sys.path_importer_cache if name.startswith(_BOOT_DIR)]:
+        del sys.path_importer_cache[name]
+
+
+def _serve(program: bytes) -> NoReturn:
+    """Clone a sandbox for every request. Only the clones' workers leave, by Released."""
+    control = _socket.socket(fileno=CONTROL)
+    masked = [path for path in (f"/proc/{name}" for name in _PROC_MASKED) if os.path.exists(path)]
+    guarded = [path for path in (f"/proc/{name}" for name in _PROC_READ_ONLY) if os.path.exists(path)]
+    gc.collect()
+    gc.freeze()
+    control.send(b"ready")
+    while True:
+        payload, ancillary, _, _ = control.recvmsg(_MAX_REQUEST_BYTES, _socket.CMSG_SPACE(4 * _MAX_DESCRIPTORS))
+        if not payload:
+            os._exit(0)
+        descriptors = _descriptors(ancillary)
+        request = _Request(payload, descriptors)
+        flags = _NAMESPACES | (0 if request.network == "host" else namespaces.CLONE_NEWNET)
+        try:
+            answer = namespaces.clone(flags)
+        except OSError as error:
+            answer = -(error.errno or 1)
+        if answer == 0:
+            control.close()
+            _become_sandbox(request, program, masked, guarded)
+        for descriptor in descriptors:
+            os.close(descriptor)
+        control.send(str(answer).encode())
+
+
+def _descriptors(ancillary: list[tuple[int, int, bytes]]) -> list[int]:
+    """The descriptors in what recvmsg gave."""
+    found = []
+    for _, kind, data in ancillary:
+        if kind == _socket.SCM_RIGHTS:
+            found += [int.from_bytes(data[at : at + 4], sys.byteorder) for at in range(0, len(data), 4)]
+    return found
+
+
+def _become_sandbox(request: _Request, program: bytes, masked: list[str], guarded: list[str]) -> NoReturn:
+    """Steps 1 to 5 of the module's text. Leaves only by Released, in a worker."""
+    try:
+        for descriptor in request.cgroups:
+            os.write(descriptor, b"0")
+            os.close(descriptor)
+        namespaces.unshare(namespaces.CLONE_NEWCGROUP)
+        _mount(request, masked, guarded)
+        if request.network != "host":
+            namespaces.loopback_up()
+        with open("/proc/self/oom_score_adj", "wb", buffering=0) as file:
+            file.write(b"0")
+        os.chdir("/sandbox")
+        privileges.drop_to(request.uid, request.uid)
+        privileges.die_with_parent(_signal.SIGKILL)
+        # Whoever shares the user id may neither trace the runner nor see it in /proc.
+        privileges.set_dumpable(False)
+        seccomp.load_filter(program)
+        # The namespace protects process 1 from signals it has no handler for; the interpreter sets one for this.
+        _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
+        Runner(request.stream, request.boot, _in_worker).serve()
+    except BrokenPipeError:
+        os._exit(0)  # the server let go of the sandbox
+    except Exception as error:  # noqa: BLE001 - the log must have it, and no frame of ours may go on
+        os.write(2, f"sandbox: {type(error).__name__}: {error}\n".encode())
+        os._exit(70)
+
+
+def _in_worker() -> None:
+    """What tells a program from its runner: it may look at itself."""
+    privileges.set_dumpable(True)
+
+
+def _mount(request: _Request, masked: list[str], guarded: list[str]) -> None:
+    mounts.unmount("/proc")
+    mounts.mount("proc", "/proc", "proc", _PROC_FLAGS, "hidepid=2")
+    for path in guarded:
+        mounts.mount(path, path, flags=mounts.MS_BIND)
+        mounts.mount("none", path, flags=mounts.MS_REMOUNT | mounts.MS_BIND | mounts.MS_RDONLY | _PROC_FLAGS)
+    for path in masked:
+        mounts.mount("/dev/null", path, flags=mounts.MS_BIND)
+    owner = f"uid={request.uid},gid={request.uid}"
+    mounts.mount("tmpfs", "/sandbox", "tmpfs", _TMPFS, f"mode=755,{owner},size={request.sandbox_bytes}")
+    mounts.mount("tmpfs", "/tmp", "tmpfs", _TMPFS | mounts.MS_NOEXEC, f"mode=1777,size={request.tmp_bytes}")
+    mounts.mount("tmpfs", "/dev/shm", "tmpfs", _TMPFS | mounts.MS_NOEXEC, f"mode=1777,size={request.tmp_bytes}")
+    user = f":x:{request.uid}:{request.uid}:sandbox:/sandbox:/bin/bash\n"
+    _show_file("/etc/passwd", f"root:x:0:0:root:/:/bin/false\nsandbox{user}nobody:x:65534:65534::/:/bin/false\n")
+    _show_file("/etc/group", f"root:x:0:\nsandbox:x:{request.uid}:\nnogroup:x:65534:\n")
+    if request.resolver:
+        _show_file("/etc/resolv.conf", request.resolver)
+
+
+def _show_file(path: str, text: str) -> None:
+    """Mount a file of the sandbox's own over one of the shared root. Its only name is then that one."""
+    source = "/dev/shm/.file"
+    with open(source, "w") as file:
+        file.write(text)
+    mounts.mount(source, path, flags=mounts.MS_BIND)
+    os.unlink(source)

@@ -1,0 +1,235 @@
+"""Control groups: one interface over version 1, version 2 and hybrid machines.
+
+A `Hierarchy` says where each controller is mounted and how its files are called; a `Group` is one directory
+in every mounted hierarchy that isol8 uses (one on v2, one per controller on v1). Groups are made below a group of the
+server's own, whose name says which process made it, so that a later start can tell what is stale.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import signal
+import time
+from dataclasses import dataclass
+
+from isol8.model import Limits, Usage
+
+CONTROLLERS = ("memory", "cpu", "cpuacct", "pids")
+_ROOT_PREFIX = "isol8-"
+_CPU_PERIOD_US = 100_000
+_SWEEP_INTERVAL_S = 0.01
+# Below this the kernel refuses a quota (kernel/sched/core.c, min_cfs_quota_period: 1 ms).
+_MIN_QUOTA_US = 1_000
+
+
+class CgroupsUnavailable(OSError):
+    """This machine has no cgroup hierarchy that isol8 can use for one of its limits."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hierarchy:
+    """Where the controllers are. `mounts` has one entry per controller; on v2 they are all the same directory."""
+
+    version: int
+    mounts: dict[str, str]
+
+    @property
+    def roots(self) -> list[str]:
+        """The distinct mount points, in a stable order."""
+        return list(dict.fromkeys(self.mounts.values()))
+
+
+def detect(mount_table: str = "/proc/self/mounts") -> Hierarchy:
+    """The hierarchy that has memory, cpu and pids: v2 if it has all of them, else v1 (hybrid machines too).
+
+    Raises CgroupsUnavailable, naming what is missing.
+    """
+    found: dict[str, str] = {}
+    unified = None
+    with open(mount_table) as table:
+        for line in table:
+            _, target, kind, options = line.split(" ")[:4]
+            if kind == "cgroup2" and unified is None:
+                unified = target
+            elif kind == "cgroup":
+                for name in set(options.split(",")) & set(CONTROLLERS):
+                    found.setdefault(name, target)
+    if unified is not None:
+        with open(f"{unified}/cgroup.controllers") as file:
+            if {"memory", "cpu", "pids"} <= set(file.read().split()):
+                return Hierarchy(2, {"memory": unified, "cpu": unified, "cpuacct": unified, "pids": unified})
+    missing = [name for name in CONTROLLERS if name not in found]
+    if missing:
+        raise CgroupsUnavailable(f"no cgroup hierarchy on this machine has the controllers {', '.join(missing)}")
+    return Hierarchy(1, {name: found[name] for name in CONTROLLERS})
+
+
+def _write(path: str, value: str | int) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.write(descriptor, str(value).encode())
+    finally:
+        os.close(descriptor)
+
+
+def _read(path: str) -> str:
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return os.read(descriptor, 65536).decode()
+    finally:
+        os.close(descriptor)
+
+
+def _field(text: str, name: str) -> int:
+    """The number behind `name` in a flat keyed file such as memory.events."""
+    for line in text.splitlines():
+        key, _, value = line.partition(" ")
+        if key == name:
+            return int(value)
+    return 0
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """One group; `paths` maps controllers to its directories."""
+
+    version: int
+    paths: dict[str, str]
+
+    @property
+    def directories(self) -> list[str]:
+        """Its distinct directories."""
+        return list(dict.fromkeys(self.paths.values()))
+
+    def child(self, name: str) -> Group:
+        """The group `name` below this one; it need not exist."""
+        return Group(self.version, {key: f"{path}/{name}" for key, path in self.paths.items()})
+
+    def create(self) -> None:
+        """Make its directories. Raises OSError."""
+        for path in self.directories:
+            os.mkdir(path, 0o755)
+
+    def remove(self) -> None:
+        """Remove its directories; what is not there is fine. Raises OSError (EBUSY) while processes are in it."""
+        for path in self.directories:
+            with contextlib.suppress(FileNotFoundError):
+                os.rmdir(path)
+
+    def entries(self) -> list[int]:
+        """Open descriptors into which a process writes "0" to enter the group; the caller closes them."""
+        return [os.open(f"{path}/cgroup.procs", os.O_WRONLY | os.O_CLOEXEC) for path in self.directories]
+
+    def limit(self, limits: Limits) -> None:
+        """Put limits on the group. Raises OSError: EBUSY (v1) when more memory is in use than the new limit."""
+        quota = max(int(limits.cpus * _CPU_PERIOD_US), _MIN_QUOTA_US)
+        memory, cpu, pids = self.paths["memory"], self.paths["cpu"], self.paths["pids"]
+        # The runner is a process of the sandbox too, and no business of the caller's.
+        _write(f"{pids}/pids.max", limits.pids + 1)
+        if self.version == 2:
+            _write(f"{memory}/memory.max", limits.memory_bytes)
+            _write(f"{cpu}/cpu.max", f"{quota} {_CPU_PERIOD_US}")
+            return
+        self._limit_memory_v1(memory, limits.memory_bytes)
+        _write(f"{cpu}/cpu.cfs_quota_us", quota)
+
+    @staticmethod
+    def _limit_memory_v1(path: str, size: int) -> None:
+        """Memory and memory+swap; the second may never be below the first, so the order depends on the direction."""
+        files = [f"{path}/memory.limit_in_bytes"]
+        swap = f"{path}/memory.memsw.limit_in_bytes"
+        if os.path.exists(swap):
+            files.insert(0 if size > int(_read(swap)) else 1, swap)
+        for name in files:
+            _write(name, size)
+
+    def harden(self) -> None:
+        """What never changes: no swap, and (v2) a kill for memory takes the whole group."""
+        if self.version == 2:
+            memory = self.paths["memory"]
+            _write(f"{memory}/memory.oom.group", 1)
+            if os.path.exists(f"{memory}/memory.swap.max"):
+                _write(f"{memory}/memory.swap.max", 0)
+
+    def usage(self) -> Usage:
+        """What the group has consumed. Needs no privilege. Raises OSError when it is gone."""
+        memory = self.paths["memory"]
+        if self.version == 2:
+            cpu_us = _field(_read(f"{self.paths['cpu']}/cpu.stat"), "usage_usec")
+            peak = f"{memory}/memory.peak"  # Linux 5.19
+            peak_bytes = int(_read(peak if os.path.exists(peak) else f"{memory}/memory.current"))
+            kills = _field(_read(f"{memory}/memory.events"), "oom_kill")
+        else:
+            cpu_us = int(_read(f"{self.paths['cpuacct']}/cpuacct.usage")) // 1000
+            peak_bytes = int(_read(f"{memory}/memory.max_usage_in_bytes"))
+            kills = _field(_read(f"{memory}/memory.oom_control"), "oom_kill")
+        return Usage(cpu_ms=cpu_us // 1000, peak_memory_bytes=peak_bytes, oom_kills=kills)
+
+
+def _start_time(pid: int) -> str | None:
+    """When a process started, in clock ticks since boot: with the pid, an identity that is never reused."""
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            return file.read().rpartition(")")[2].split()[19]
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+
+
+def server_group(hierarchy: Hierarchy, owner: int) -> Group:
+    """The group for all sandboxes of the server whose main process is `owner`; `create_parent` makes it."""
+    name = f"{_ROOT_PREFIX}{owner}-{_start_time(owner)}"
+    return Group(hierarchy.version, {key: f"{path}/{name}" for key, path in hierarchy.mounts.items()})
+
+
+def create_parent(group: Group) -> None:
+    """Make a group that will have groups below it, with all controllers switched on for them. Raises OSError."""
+    for path in group.directories:
+        if group.version == 2:
+            _write(f"{os.path.dirname(path)}/cgroup.subtree_control", "+memory +cpu +pids")
+        os.makedirs(path, 0o755, exist_ok=True)
+        if group.version == 2:
+            _write(f"{path}/cgroup.subtree_control", "+memory +cpu +pids")
+
+
+def sweep(path: str, timeout_s: float) -> None:
+    """Kill what runs in a group and below it, and remove it all. Raises OSError when it is not gone in time."""
+    deadline = time.monotonic() + timeout_s
+    while True:
+        _kill_tree(path)
+        try:
+            return remove_tree(path)
+        except OSError as error:
+            if error.errno != errno.EBUSY or time.monotonic() > deadline:
+                raise
+        time.sleep(_SWEEP_INTERVAL_S)  # a dead process leaves its group a moment later, and nothing tells of it
+
+
+def _kill_tree(path: str) -> None:
+    for directory, _, _ in os.walk(path):
+        with contextlib.suppress(FileNotFoundError):
+            for pid in _read(f"{directory}/cgroup.procs").split():
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(int(pid), signal.SIGKILL)
+
+
+def remove_tree(path: str) -> None:
+    """Remove a group's directory and those below it. Raises OSError (EBUSY) while processes are in one."""
+    with contextlib.suppress(FileNotFoundError):
+        with os.scandir(path) as entries:
+            children = [entry.path for entry in entries if entry.is_dir(follow_symlinks=False)]
+        for child in children:
+            remove_tree(child)
+        os.rmdir(path)
+
+
+def stale_directories(hierarchy: Hierarchy) -> list[str]:
+    """Directories of servers that are no longer alive."""
+    stale = []
+    for root in hierarchy.roots:
+        for name in os.listdir(root):
+            pid, _, started = name.removeprefix(_ROOT_PREFIX).partition("-")
+            if name.startswith(_ROOT_PREFIX) and pid.isdigit() and started and _start_time(int(pid)) != started:
+                stale.append(f"{root}/{name}")
+    return stale

@@ -1,0 +1,93 @@
+"""Mounts: binding, read-only trees, tmpfs with sizes, and changing the root."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+
+from isol8.kernel.syscalls import check, libc, syscall
+
+MS_RDONLY = 0x1
+MS_NOSUID = 0x2
+MS_NODEV = 0x4
+MS_NOEXEC = 0x8
+MS_REMOUNT = 0x20
+MS_BIND = 0x1000
+MS_REC = 0x4000
+MS_PRIVATE = 0x40000
+MNT_DETACH = 2
+
+_MOUNT_ATTR_RDONLY = 0x1
+_MOUNT_ATTR_NOSUID = 0x2
+_MOUNT_ATTR_NODEV = 0x4
+_AT_RECURSIVE = 0x8000
+_AT_FDCWD = -100
+_AT_EMPTY_PATH = 0x1000
+_FSPICK_CLOEXEC = 0x1
+_FSPICK_EMPTY_PATH = 0x8
+_FSCONFIG_SET_STRING = 1
+_FSCONFIG_CMD_RECONFIGURE = 7
+
+
+def mount(source: str, target: str, kind: str = "", flags: int = 0, options: str = "") -> None:
+    """mount(2). Raises OSError naming the target."""
+    result = libc.mount(
+        source.encode(), target.encode(), kind.encode() or None, ctypes.c_ulong(flags), options.encode() or None
+    )
+    check(result, f"mount {target}")
+
+
+def unmount(target: str) -> None:
+    """Take a mount away; what still uses it keeps it until it is done. Raises OSError."""
+    check(libc.umount2(target.encode(), MNT_DETACH), f"umount {target}")
+
+
+def bind(source: str, target: str) -> None:
+    """Show `source` (file or tree, with the mounts below it) at `target` as well."""
+    mount(source, target, flags=MS_BIND | MS_REC)
+
+
+def bind_read_only(source: str, target: str) -> None:
+    """Bind a tree so that nothing under it can be written, run setuid, or opened as a device.
+
+    mount_setattr reaches the mounts below as well, which a remount does not.
+    """
+    bind(source, target)
+    set_read_only(target)
+
+
+def set_read_only(target: str) -> None:
+    """Make a mounted tree read-only, nosuid, nodev, with all mounts below it. Needs Linux 5.12."""
+    attributes = _MOUNT_ATTR_RDONLY | _MOUNT_ATTR_NOSUID | _MOUNT_ATTR_NODEV
+    # struct mount_attr: attr_set, attr_clr, propagation, userns_fd
+    structure = ctypes.create_string_buffer(attributes.to_bytes(8, "little") + bytes(24), 32)
+    syscall("mount_setattr", _AT_FDCWD, target.encode() + b"\0", _AT_RECURSIVE, structure, 32)
+
+
+def make_private() -> None:
+    """Stop mounts of this namespace from reaching any other."""
+    mount("none", "/", flags=MS_REC | MS_PRIVATE)
+
+
+def pivot_to(root: str) -> None:
+    """Make `root` (a mount point) the root of this mount namespace, and let go of the old one entirely."""
+    os.chdir(root)
+    # pivot_root(".", ".") stacks the old root on the new one, see pivot_root(2): no directory is needed for it.
+    syscall("pivot_root", b".\0", b".\0")
+    unmount(".")
+    os.chdir("/")
+
+
+def resize_tmpfs(directory: int, size_bytes: int) -> None:
+    """Give the tmpfs that is mounted at the open descriptor `directory` another size.
+
+    Works on a mount of another namespace, through a descriptor, so no path is resolved. Raises OSError: EINVAL
+    when more than `size_bytes` is in use.
+    """
+    context = syscall("fspick", directory, b"\0", _FSPICK_CLOEXEC | _FSPICK_EMPTY_PATH)
+    try:
+        value = str(size_bytes).encode() + b"\0"
+        syscall("fsconfig", context, _FSCONFIG_SET_STRING, b"size\0", value, 0)
+        syscall("fsconfig", context, _FSCONFIG_CMD_RECONFIGURE, None, None, 0)
+    finally:
+        os.close(context)

@@ -1,0 +1,61 @@
+"""Namespaces: entering new ones, and bringing up a new network namespace's loopback."""
+
+from __future__ import annotations
+
+import _socket
+import ctypes
+import fcntl
+
+from isol8.kernel.syscalls import check, libc, locked_libc, number
+
+CLONE_NEWNS = 0x00020000
+CLONE_NEWCGROUP = 0x02000000
+CLONE_NEWUTS = 0x04000000
+CLONE_NEWIPC = 0x08000000
+CLONE_NEWUSER = 0x10000000
+CLONE_NEWPID = 0x20000000
+CLONE_NEWNET = 0x40000000
+CLONE_PARENT = 0x00008000
+
+_SIGCHLD = 17
+_SIOCGIFFLAGS = 0x8913
+_SIOCSIFFLAGS = 0x8914
+_IFF_UP = 0x1
+
+
+def unshare(flags: int) -> None:
+    """Move this process into new namespaces. Raises OSError."""
+    check(libc.unshare(flags), "unshare")
+
+
+def clone(flags: int) -> int:
+    """Fork into new namespaces: the child's pid in the caller, 0 in the child. Raises OSError.
+
+    `os.fork` with flags: the interpreter's own fork hooks run around the raw call. glibc's cached thread id stays
+    stale in the child until its next fork, so a child must fork again before it runs foreign code.
+    The caller must have one thread only: glibc's fork handlers do not run.
+    """
+    ctypes.pythonapi.PyOS_BeforeFork()
+    result = locked_libc.syscall(
+        ctypes.c_long(number("clone")), ctypes.c_long(flags | _SIGCHLD), *([ctypes.c_long(0)] * 4)
+    )
+    if result == 0:
+        ctypes.pythonapi.PyOS_AfterFork_Child()
+        return 0
+    code = ctypes.get_errno()
+    ctypes.pythonapi.PyOS_AfterFork_Parent()
+    ctypes.set_errno(code)
+    return check(result, "clone")
+
+
+def loopback_up() -> None:
+    """Bring up `lo` in the current network namespace. Raises OSError."""
+    probe = _socket.socket(_socket.AF_INET, _socket.SOCK_DGRAM | _socket.SOCK_CLOEXEC)
+    try:
+        request = bytearray(b"lo".ljust(40, b"\0"))
+        fcntl.ioctl(probe.fileno(), _SIOCGIFFLAGS, request)
+        flags = int.from_bytes(request[16:18], "little") | _IFF_UP
+        request[16:18] = flags.to_bytes(2, "little")
+        fcntl.ioctl(probe.fileno(), _SIOCSIFFLAGS, request)
+    finally:
+        probe.close()

@@ -1,0 +1,57 @@
+"""Giving up privileges, and what a process may show of itself."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+
+from isol8.kernel.syscalls import check, libc, syscall
+
+_PR_SET_PDEATHSIG = 1
+_PR_SET_DUMPABLE = 4
+_PR_CAPBSET_DROP = 24
+_PR_SET_NO_NEW_PRIVS = 38
+_PR_CAP_AMBIENT = 47
+_PR_CAP_AMBIENT_CLEAR_ALL = 4
+_CAPABILITY_VERSION_3 = 0x20080522
+_EINVAL = 22
+
+
+def _prctl(name: str, option: int, *values: int) -> None:
+    padded = [ctypes.c_ulong(value) for value in (*values, 0, 0, 0, 0)[:4]]
+    check(libc.prctl(option, *padded), f"prctl {name}")
+
+
+def die_with_parent(signal_number: int) -> None:
+    """Ask for a signal when the parent dies. Changing the user id clears this: ask again after it."""
+    _prctl("PR_SET_PDEATHSIG", _PR_SET_PDEATHSIG, signal_number)
+
+
+def set_dumpable(dumpable: bool) -> None:
+    """Whether others with the same user id may trace this process and read its /proc entries."""
+    _prctl("PR_SET_DUMPABLE", _PR_SET_DUMPABLE, int(dumpable))
+
+
+def _empty_bounding_set() -> None:
+    for capability in range(64):
+        try:
+            _prctl("PR_CAPBSET_DROP", _PR_CAPBSET_DROP, capability)
+        except OSError as error:
+            if error.errno == _EINVAL:  # one past the last capability this kernel knows
+                return
+            raise
+
+
+def drop_to(uid: int, gid: int) -> None:
+    """Become an ordinary user for good: no capabilities, none to regain, no new privileges through exec.
+
+    Raises OSError; the caller must not go on then.
+    """
+    _empty_bounding_set()
+    os.setgroups([])
+    os.setresgid(gid, gid, gid)
+    os.setresuid(uid, uid, uid)
+    _prctl("PR_CAP_AMBIENT", _PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL)
+    header = _CAPABILITY_VERSION_3.to_bytes(4, "little") + bytes(4)
+    syscall("capset", ctypes.create_string_buffer(header, 8), ctypes.create_string_buffer(24))
+    _prctl("PR_SET_NO_NEW_PRIVS", _PR_SET_NO_NEW_PRIVS, 1)

@@ -1,0 +1,171 @@
+"""The frozen values that every layer speaks: what to run, under which limits, and what came of it.
+
+Units are in the names: `_bytes`, `_ms`, `cpus` (cores, fractions allowed). Paths are absolute paths
+inside the sandbox. Text that a program wrote is `str`, already decoded and masked; what goes in is `bytes`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+
+SANDBOX_DIR = "/sandbox"
+WRITABLE_DIRS = (SANDBOX_DIR, "/tmp")
+
+
+class Outcome(StrEnum):
+    """How an execution ended. None of these is an error of the server."""
+
+    COMPLETED = "completed"  # the program ended by itself, whatever its exit code
+    TIMED_OUT = "timed_out"
+    OUT_OF_MEMORY = "out_of_memory"
+    KILLED = "killed"  # ended from outside: session deleted, client gone, server stopping
+
+
+class Network(StrEnum):
+    """What a sandbox can reach. `host` shares the machine's own network."""
+
+    NONE = "none"
+    FILTERED = "filtered"
+    HOST = "host"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What one sandbox may use. All are enforced outside the sandbox, by cgroups, mounts and timers."""
+
+    memory_bytes: int
+    cpus: float
+    pids: int
+    sandbox_bytes: int
+    tmp_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Boot:
+    """What waits in a fresh sandbox, so that a `warm` plan need not start an interpreter.
+
+    `forked`: a fork of the sandbox's own Python interpreter. `executable`, `argv`: an interpreter started ahead of time on a
+    named pipe at `path`, in place of the program file it will read. Neither: a process ready to execute anything.
+    """
+
+    forked: bool = False
+    executable: str = ""
+    argv: tuple[str, ...] = ()
+    path: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SandboxSpec:
+    """What a sandbox is made from. Only `runtime` and `network` need a sandbox of their own; limits can change."""
+
+    runtime: str
+    limits: Limits
+    boot: Boot = Boot()
+    network: Network = Network.NONE
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Command:
+    """One program to run, its inputs, and its bounds. Everything is validated before this is made."""
+
+    runtime: str
+    source: bytes
+    limits: Limits
+    network: Network = Network.NONE
+    timeout_ms: int
+    output_bytes: int  # cap of each of stdout and stderr
+    extension: str | None = None  # ".mjs"; None is the runtime's own
+    env: Mapping[str, str] = field(default_factory=dict)
+    secrets: Mapping[str, str] = field(default_factory=dict)  # also environment; values are masked
+    stdin: bytes = b""
+    files: Mapping[str, bytes] = field(default_factory=dict)
+    output_paths: tuple[str, ...] = ()
+    workdir: str = SANDBOX_DIR
+    setup_script: bytes = b""  # bash, run before the program
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """A command as a runtime lays it out: which file to write, what to start, in which environment.
+
+    `warm` says that a worker booted ahead of time gives exactly what starting `argv` would.
+    `env` holds only what the request adds to the sandbox's own environment.
+    """
+
+    runtime: str
+    executable: str
+    argv: tuple[str, ...]
+    path: str
+    source: bytes
+    env: Mapping[str, str]
+    workdir: str
+    warm: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Usage:
+    """What a sandbox has consumed since it was made, read outside it. `oom_kills` counts the kernel's kills."""
+
+    cpu_ms: int
+    peak_memory_bytes: int
+    oom_kills: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExecutionUsage:
+    """What one execution consumed."""
+
+    cpu_ms: int
+    wall_ms: int
+    peak_memory_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """What came of an execution. `stdout` and `stderr` are filled in by `collect`."""
+
+    execution_id: str
+    sandbox_id: str
+    runtime: str
+    outcome: Outcome
+    exit_code: int
+    started_at: datetime
+    duration_ms: int
+    truncated: bool
+    usage: ExecutionUsage
+    stdout: str = ""
+    stderr: str = ""
+    files: Mapping[str, bytes] = field(default_factory=dict)
+    file_errors: Mapping[str, str] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """First event: a sandbox is leased and every check has passed. After it nothing is refused."""
+
+    execution_id: str
+    sandbox_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """A piece of what the program wrote. `stream` is `stdout` or `stderr`."""
+
+    stream: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """Last event. `result` has no output in it: that went by as `Output`."""
+
+    result: Result
+
+
+Event = Started | Output | Finished

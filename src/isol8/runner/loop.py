@@ -1,0 +1,311 @@
+"""The runner: process 1 of a sandbox.
+
+Theory of operation. The runner sits in one `poll` over its stream from the server, a pipe that SIGCHLD writes to,
+and the pipes of the program that runs. It forks a worker before it says READY, so that a START only has to write the
+program file and let the worker go. When the main process is reaped, the pipes are drained of what they hold and EXIT is
+sent; children that live on keep their pipes, whose contents are dropped. The stream is the runner's reason to live:
+at its end it exits, and the kernel kills everything else in the pid namespace.
+
+Only the writes to the stream block: a server that does not read stops the program's output, not its memory.
+"""
+
+from __future__ import annotations
+
+import _signal  # type: ignore[import-not-found]
+import errno
+import os
+import select
+
+from isol8.runner import frames
+from isol8.runner.files import Upload, read_chunks, write_file
+from isol8.runner.frames import encode, unpack_fields
+from isol8.runner.program import Program
+from isol8.runner.worker import Worker, fork_worker
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import NoReturn
+
+_MAX_REQUEST_BYTES = 64 * 1024 * 1024
+_IDLE_MS = 20  # after this long without a request a new worker is forked for the next one
+
+
+class Boot:
+    """What waits in the sandbox before the first request.
+
+    `executable` and `argv` start an interpreter ahead of time on a named pipe at `path`, in place of its program file:
+    it boots, opens the pipe, and is held there. Without argv a worker is forked, and `touch` says that it will go on as Python.
+    """
+
+    def __init__(self, executable: str, argv: list[bytes], path: str, touch: bool) -> None:
+        self.executable = executable
+        self.argv = argv
+        self.path = path
+        self.touch = touch
+
+
+class Held:
+    """An interpreter that has booted and is held at the named pipe `path`."""
+
+    def __init__(self, worker: Worker, argv: list[bytes], path: str, pipe: int) -> None:
+        self.worker = worker
+        self.argv = argv
+        self.path = path
+        self.pipe = pipe
+
+
+class Runner:
+    """See the module's text. `on_fork` is called in every worker right after its fork."""
+
+    def __init__(self, stream: int, boot: Boot, on_fork: Callable[[], None]) -> None:
+        self._stream = stream
+        self._boot = boot
+        self._on_fork = on_fork
+        self._decoder = frames.Decoder(_MAX_REQUEST_BYTES)
+        self._program: Program | None = None
+        self._background: list[Worker] = []
+        self._worker: Worker | None = None
+        self._held: Held | None = None
+        self._uploads: dict[int, Upload | None] = {}
+        self._upload_count = 0
+        self._environment = [b"%b=%b" % pair for pair in os.environb.items()]
+        self._wake, wake_writer = os.pipe()
+        os.set_blocking(self._wake, False)
+        os.set_blocking(wake_writer, False)
+        _signal.signal(_signal.SIGCHLD, lambda *_: None)
+        _signal.set_wakeup_fd(wake_writer, warn_on_full_buffer=False)
+
+    def serve(self) -> NoReturn:
+        """Serve until the stream ends, then exit the process. Returns never; in a worker, raises Released."""
+        self._worker = self._fork()
+        if self._boot.argv:
+            self._held = self._start_held(self._boot)
+        self._send(encode(frames.READY, 0))
+        while True:
+            self._step()
+
+    def _fork(self) -> Worker:
+        return fork_worker(self._on_fork, self._boot.touch)
+
+    def _send(self, data: bytes) -> None:
+        view = memoryview(data)
+        while view:
+            view = view[os.write(self._stream, view) :]
+
+    def _step(self) -> None:
+        """Wait for something to happen, and see to it."""
+        program = self._program
+        poll = select.poll()
+        poll.register(self._stream, select.POLLIN)
+        poll.register(self._wake, select.POLLIN)
+        outputs = dict(program.outputs()) if program else {}
+        for descriptor in outputs:
+            poll.register(descriptor, select.POLLIN)
+        spilled = {fd: worker for worker in self._background for fd in (worker.stdout, worker.stderr) if fd >= 0}
+        for descriptor in spilled:
+            poll.register(descriptor, select.POLLIN)
+        if program and program.stdin >= 0:
+            poll.register(program.stdin, select.POLLOUT)
+        idle = program is None and self._worker is None and self._held is None
+        events = poll.poll(_IDLE_MS if idle else None)
+        if not events and idle:
+            self._worker = self._fork()
+        self._dispatch({descriptor for descriptor, _ in events}, outputs, spilled)
+
+    def _dispatch(self, ready: set[int], outputs: dict[int, int], spilled: dict[int, Worker]) -> None:
+        program = self._program
+        if program:
+            for descriptor in ready & outputs.keys():
+                data, _ = program.read(descriptor, outputs[descriptor])
+                if data:
+                    self._send(encode(outputs[descriptor], program.channel, data))
+            if program.stdin in ready:
+                program.pump()
+        for descriptor in ready & spilled.keys():
+            self._drop_output(descriptor, spilled[descriptor])
+        if self._wake in ready:
+            os.read(self._wake, 4096)
+            self._reap()
+        if self._stream in ready:
+            self._receive()
+
+    def _drop_output(self, descriptor: int, worker: Worker) -> None:
+        """Read away what a background process wrote; at its end, let go of the pipe."""
+        if os.read(descriptor, 65536):
+            return
+        os.close(descriptor)
+        if worker.stdout == descriptor:
+            worker.stdout = -1
+        else:
+            worker.stderr = -1
+        if worker.stdout < 0 and worker.stderr < 0:
+            self._background.remove(worker)
+
+    def _reap(self) -> None:
+        """Collect every process that has ended; the main one ends the execution."""
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            if self._program and pid == self._program.pid:
+                self._finish(status)
+            elif self._worker and pid == self._worker.pid:
+                self._worker.close()
+                self._worker = None
+            elif self._held and pid == self._held.worker.pid:
+                self._discard_held()
+
+    def _finish(self, status: int) -> None:
+        program, self._program = self._program, None
+        assert program is not None
+        for kind, data in program.drain():
+            self._send(encode(kind, program.channel, data))
+        code = os.waitstatus_to_exitcode(status)
+        code = 128 - code if code < 0 else code
+        self._send(encode(frames.EXIT, program.channel, code.to_bytes(4, "big")))
+        pipes = program.keep_open()
+        if pipes.stdout >= 0 or pipes.stderr >= 0:
+            self._background.append(pipes)
+
+    def _receive(self) -> None:
+        data = os.read(self._stream, 1 << 20)
+        if not data:
+            os._exit(0)
+        for kind, channel, payload in self._decoder.feed(data):
+            try:
+                self._request(kind, channel, payload)
+            except OSError as error:
+                self._fail(channel, error)
+
+    def _fail(self, channel: int, error: OSError) -> None:
+        name = errno.errorcode.get(error.errno or 0, "EIO")
+        text = f"{name}\0{error.strerror or error}"
+        self._send(encode(frames.FAILED, channel, text.encode()))
+
+    def _request(self, kind: int, channel: int, payload: bytes) -> None:
+        if kind == frames.START:
+            self._start(channel, unpack_fields(payload))
+        elif kind == frames.STDIN:
+            if self._program and self._program.channel == channel:
+                self._program.feed(payload)
+        elif kind == frames.KILL:
+            self._kill(channel)
+        elif kind == frames.GET:
+            self._get(channel, dict(unpack_fields(payload)))
+        elif kind == frames.PUT:
+            self._put(channel, dict(unpack_fields(payload))["path"])
+        elif kind in (frames.DATA, frames.END):
+            self._continue_put(kind, channel, payload)
+
+    def _start(self, channel: int, fields: list[tuple[str, bytes]]) -> None:
+        """Write the program file and let a worker become the program."""
+        single = dict(fields)
+        argv = [value for key, value in fields if key == "argv"]
+        env = [value for key, value in fields if key == "env"]
+        path, directory = os.fsdecode(single["path"]), os.fsdecode(single["cwd"])
+        os.makedirs(directory, exist_ok=True)
+        warm = single["warm"] == b"1"
+        if warm and self._held and self._held.argv == argv:
+            worker = self._release_held(single["source"])
+        else:
+            self._discard_held()
+            write_file(path, single["source"])
+            worker = self._worker or self._fork()
+            self._worker = None
+            # A user's own site directory is looked at while the interpreter boots, so it needs a fresh one.
+            if warm and self._boot.touch and not os.path.isdir("/sandbox/.local"):
+                worker.release(env, directory)
+            else:
+                worker.execute(os.fsdecode(single["executable"]), argv, self._environment + env, directory)
+        self._program = Program(channel, worker, int(single["cap"]))
+
+    def _kill(self, channel: int) -> None:
+        """SIGKILL to everything but this process, at once: kill(-1) holds the kernel's process list meanwhile."""
+        self._discard_held()
+        if self._worker:
+            self._worker.close()
+            self._worker = None
+        try:
+            os.kill(-1, _signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+        self._send(encode(frames.DONE, channel))
+
+    def _get(self, channel: int, fields: dict[str, bytes]) -> None:
+        for chunk in read_chunks(os.fsdecode(fields["path"]), int(fields["max"])):
+            self._send(encode(frames.DATA, channel, chunk))
+        self._send(encode(frames.END, channel))
+
+    def _put(self, channel: int, path: bytes) -> None:
+        self._uploads[channel] = None  # what follows is ignored if it cannot even be opened
+        self._upload_count += 1
+        self._uploads[channel] = Upload(os.fsdecode(path), self._upload_count)
+
+    def _continue_put(self, kind: int, channel: int, payload: bytes) -> None:
+        upload = self._uploads.get(channel)
+        if kind == frames.END:
+            self._uploads.pop(channel, None)
+        if upload is None:
+            return
+        try:
+            if kind == frames.DATA:
+                upload.write(payload)
+                return
+            upload.finish()
+        except OSError:
+            upload.abort()
+            if kind == frames.DATA:
+                self._uploads[channel] = None
+            raise
+        self._send(encode(frames.DONE, channel))
+
+    def _start_held(self, boot: Boot) -> Held:
+        """Start an interpreter on a named pipe, and wait until it has opened it."""
+        path = boot.path
+        os.mkfifo(path)
+        worker, self._worker = self._worker, None
+        assert worker is not None
+        worker.execute(boot.executable, boot.argv, self._environment, "/sandbox")
+        while True:
+            try:
+                pipe = os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            except OSError as error:
+                if error.errno != errno.ENXIO:
+                    raise
+            else:
+                os.set_blocking(pipe, True)
+                return Held(worker, boot.argv, path, pipe)
+            if os.waitpid(worker.pid, os.WNOHANG)[0]:
+                raise RuntimeError(f"{boot.executable} ended while it booted: {os.read(worker.stderr, 4096)!r}")
+            select.select([], [], [], 0.002)  # nothing tells a writer that a reader has come
+
+    def _release_held(self, source: bytes) -> Worker:
+        """Put the program in place of the pipe, then through it: whoever opens the path later finds the file."""
+        held, self._held = self._held, None
+        assert held is not None
+        write_file(held.path, source)
+        view = memoryview(source)
+        try:
+            while view:
+                view = view[os.write(held.pipe, view) :]
+        except BrokenPipeError:
+            pass  # it died; its exit status tells
+        os.close(held.pipe)
+        return held.worker
+
+    def _discard_held(self) -> None:
+        """The request needs another interpreter: end the one that waits."""
+        held, self._held = self._held, None
+        if held is None:
+            return
+        os.close(held.pipe)
+        held.worker.close()
+        try:
+            os.kill(held.worker.pid, _signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+        os.unlink(held.path)

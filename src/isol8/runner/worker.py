@@ -1,0 +1,148 @@
+"""Workers: processes forked before they are needed, with their pipes in place, waiting to become a program.
+
+A worker leaves its wait in one of two ways. It executes another program (`node main.js`), or, when it is a fork
+of the very interpreter that is wanted, it *returns*: `Released` unwinds to the code that blocked the
+interpreter's own start-up, which then runs the user's file by itself, exactly as a bare interpreter does.
+"""
+
+from __future__ import annotations
+
+import _signal  # type: ignore[import-not-found]
+import os
+
+from isol8.runner.frames import pack_fields, unpack_fields
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import NoReturn
+
+# The fork that waits is touched all over in advance, so that the program does not pay for copy-on-write.
+_TOUCH = """
+import sys
+class _C:
+    def m(self, *a, **k):
+        return [str(x) + f"{x:>4}" for x in range(20)] + sorted({1: 2}.items())
+try:
+    raise ValueError(_C().m(1, b=2))
+except ValueError as error:
+    text = repr(error).encode().decode()
+with open("/dev/null", "w") as sink:
+    print("touch", text, len(sys.path), file=sink)
+"""
+_PROGRAM_OOM_SCORE = b"300"  # between a program and its runner, the kernel should take the program
+
+
+class Released(BaseException):
+    """Raised in a worker that is to go on as the user's program. Carries nothing: all is in place."""
+
+
+class Worker:
+    """A waiting worker, seen from the runner. `close` lets go of the descriptors; the caller reaps the process."""
+
+    def __init__(self, pid: int, go: int, stdin: int, stdout: int, stderr: int) -> None:
+        self.pid = pid
+        self.go = go
+        self.stdin = stdin
+        self.stdout = stdout
+        self.stderr = stderr
+
+    def execute(self, executable: str, argv: list[bytes], env: list[bytes], directory: str) -> None:
+        """Let it become another program. `env` is the whole environment."""
+        fields = [("executable", executable.encode()), ("cwd", directory.encode())]
+        fields += [("argv", value) for value in argv] + [("env", value) for value in env]
+        self._send(pack_fields(fields))
+
+    def release(self, env: list[bytes], directory: str) -> None:
+        """Let it run the user's file in the interpreter it already is. `env` is added to what it has."""
+        self._send(pack_fields([("cwd", directory.encode())] + [("env", value) for value in env]))
+
+    def _send(self, message: bytes) -> None:
+        view = memoryview(message)
+        try:
+            while view:
+                view = view[os.write(self.go, view) :]
+        except BrokenPipeError:
+            pass  # it was killed while it waited; its exit status tells
+        os.close(self.go)
+        self.go = -1
+
+    def close(self) -> None:
+        """Close every descriptor that is still open."""
+        for name in ("go", "stdin", "stdout", "stderr"):
+            descriptor = getattr(self, name)
+            if descriptor >= 0:
+                os.close(descriptor)
+                setattr(self, name, -1)
+
+
+def fork_worker(on_fork: Callable[[], None], touch: bool) -> Worker:
+    """Fork a worker that is ready when this returns. In the worker, raises Released or executes.
+
+    `on_fork` is called first in the worker: what the engine wants done in every program of the sandbox.
+    """
+    stdin, stdout, stderr, go, ready = os.pipe(), os.pipe(), os.pipe(), os.pipe(), os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        _become_worker(on_fork, (stdin[0], stdout[1], stderr[1]), (go[0], ready[1]))
+        if touch:
+            exec(compile(_TOUCH, "<touch>", "exec"), {"__name__": "touch"})
+        os.close(ready[1])
+        _await_go(go[0])
+    for descriptor in (stdin[0], stdout[1], stderr[1], go[0], ready[1]):
+        os.close(descriptor)
+    os.read(ready[0], 1)  # end of file: it is ready, or dead
+    os.close(ready[0])
+    for descriptor in (stdin[1], stdout[0], stderr[0]):
+        os.set_blocking(descriptor, False)
+    return Worker(pid, go[1], stdin[1], stdout[0], stderr[0])
+
+
+def _become_worker(on_fork: Callable[[], None], streams: tuple[int, int, int], kept: tuple[int, int]) -> None:
+    """A session of its own, the three streams in place, the runner's signal settings undone."""
+    os.setsid()
+    _signal.set_wakeup_fd(-1)
+    _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL)
+    _signal.signal(_signal.SIGINT, _signal.default_int_handler)
+    for target, source in enumerate(streams):
+        os.dup2(source, target, inheritable=True)
+    # Everything else that is open is the runner's: above all the other ends of these pipes.
+    low, high = sorted(kept)
+    os.closerange(3, low)
+    os.closerange(low + 1, high)
+    os.closerange(high + 1, os.sysconf("SC_OPEN_MAX"))
+    on_fork()
+    with open("/proc/self/oom_score_adj", "wb", buffering=0) as file:
+        file.write(_PROGRAM_OOM_SCORE)
+
+
+def _await_go(go: int) -> NoReturn:
+    """Block until the runner says what to become; then become it. The runner's end also closes when it dies."""
+    parts = []
+    while part := os.read(go, 1 << 20):
+        parts.append(part)
+    if not parts:
+        os._exit(0)
+    fields = unpack_fields(b"".join(parts))
+    single = dict(fields)
+    os.chdir(single["cwd"])
+    env = [value for key, value in fields if key == "env"]
+    if "executable" in single:
+        _execute(single["executable"], [value for key, value in fields if key == "argv"], env)
+    os.closerange(3, os.sysconf("SC_OPEN_MAX"))
+    for item in env:
+        name, _, value = item.partition(b"=")
+        os.environb[name] = value
+    raise Released
+
+
+def _execute(executable: bytes, argv: list[bytes], env: list[bytes]) -> NoReturn:
+    _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
+    _signal.signal(_signal.SIGPIPE, _signal.SIG_DFL)  # the interpreter ignores these two in itself
+    _signal.signal(_signal.SIGXFSZ, _signal.SIG_DFL)
+    environment = dict(item.partition(b"=")[::2] for item in env)
+    try:
+        os.execve(executable, argv, environment)
+    except OSError as error:
+        os.write(2, f"{os.fsdecode(executable)}: {error.strerror}\n".encode())
+        os._exit(127 if isinstance(error, FileNotFoundError) else 126)
