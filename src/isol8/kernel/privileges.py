@@ -32,7 +32,8 @@ def set_dumpable(dumpable: bool) -> None:
     _prctl("PR_SET_DUMPABLE", _PR_SET_DUMPABLE, int(dumpable))
 
 
-def _empty_bounding_set() -> None:
+def empty_bounding_set() -> None:
+    """Give up the right to regain any capability through exec; what this process has, it keeps. Inherited."""
     for capability in range(64):
         try:
             _prctl("PR_CAPBSET_DROP", _PR_CAPBSET_DROP, capability)
@@ -43,11 +44,11 @@ def _empty_bounding_set() -> None:
 
 
 def drop_to(uid: int, gid: int) -> None:
-    """Become an ordinary user for good: no capabilities, none to regain, no new privileges through exec.
+    """Become an ordinary user for good: no capabilities, no new privileges through exec.
 
-    Raises OSError; the caller must not go on then.
+    `empty_bounding_set` is a step of its own, since it can be taken once for many forks. Raises OSError; the caller
+    must not go on then.
     """
-    _empty_bounding_set()
     os.setgroups([])
     os.setresgid(gid, gid, gid)
     os.setresuid(uid, uid, uid)

@@ -35,7 +35,8 @@ class Boot:
     """What waits in the sandbox before the first request.
 
     `executable` and `argv` start an interpreter ahead of time on a named pipe at `path`, in place of its program file:
-    it boots, opens the pipe, and is held there. Without argv a worker is forked, and `touch` says that it will go on as Python.
+    it boots, opens the pipe, and is held there. Without argv a worker is forked; `touch` says that it will go on as
+    Python.
     """
 
     def __init__(self, executable: str, argv: list[bytes], path: str, touch: bool) -> None:

@@ -79,6 +79,7 @@ def hold(before: set[str], namespace: dict[str, object]) -> None:
     os.rmdir(_BOOT_DIR)
     code = _uncover(str(original))
     mounts.mount("none", "/", flags=mounts.MS_REMOUNT | mounts.MS_BIND | mounts.MS_RDONLY | _TMPFS)
+    privileges.empty_bounding_set()
     try:
         _serve(seccomp.compile_filter())
     except Released:
