@@ -1,0 +1,83 @@
+"""A real supervisor, and an engine connected to it, without the HTTP server."""
+
+import asyncio
+import json
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+import pytest
+
+from isol8.engines.native.engine import NativeEngine
+from isol8.engines.sandbox import Exit, Sandbox
+from isol8.model import Boot, Limits, Network, Plan, SandboxSpec
+from tests.support import machine
+
+LIMITS = Limits(memory_bytes=256 << 20, cpus=1.0, pids=64, sandbox_bytes=64 << 20, tmp_bytes=32 << 20)
+ENVIRONMENT = {"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": "/sandbox", "LANG": "C.UTF-8"}
+
+
+@dataclass
+class Lab:
+    """An engine, and the supervisor it speaks to."""
+
+    engine: NativeEngine
+    supervisor: subprocess.Popen[bytes]
+
+    async def create(self, limits: Limits = LIMITS, network: Network = Network.NONE) -> Sandbox:
+        """A sandbox with a Python worker. `close` of the engine destroys it at the latest."""
+        return await self.engine.create(
+            SandboxSpec(runtime="python", limits=limits, boot=Boot(forked=True), network=network)
+        )
+
+
+async def python(sandbox: Sandbox, source: str, output_bytes: int = 1 << 20) -> tuple[int, str]:
+    """Run a program; its exit code, and its stdout and stderr one after the other."""
+    plan = Plan(
+        runtime="python",
+        executable="/usr/bin/python3",
+        argv=("python3", "/sandbox/main.py"),
+        path="/sandbox/main.py",
+        source=source.encode(),
+        env={},
+        workdir="/sandbox",
+        warm=True,
+    )
+    output = {"stdout": b"", "stderr": b""}
+    async for event in sandbox.run(plan, stdin=b"", output_bytes=output_bytes):
+        if isinstance(event, Exit):
+            return event.code, (output["stdout"] + output["stderr"]).decode()
+        output[event.stream] += event.data
+    raise AssertionError("a run ends with Exit")
+
+
+@pytest.fixture
+async def lab() -> AsyncIterator[Lab]:
+    if os.geteuid() != 0:
+        pytest.skip("the native engine needs root")
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    address = f"\0isol8-test-{os.getpid()}-{id(listener)}"
+    listener.bind(address)
+    listener.listen()
+    options = {
+        "owner": os.getpid(),
+        "client_uid": os.getuid(),
+        "python": "/usr/bin/python3",
+        "prefixes": {},
+        "environment": ENVIRONMENT,
+    }
+    command = [sys.executable, "-m", "isol8.engines.native.supervisor", str(listener.fileno()), json.dumps(options)]
+    supervisor = await asyncio.to_thread(subprocess.Popen, command, pass_fds=[listener.fileno()])
+    engine = NativeEngine(address, os.getuid())
+    await engine.start()
+    yield Lab(engine, supervisor)
+    children = machine.descendants(supervisor.pid)
+    await engine.close()
+    supervisor.terminate()
+    await asyncio.to_thread(supervisor.wait, 20)
+    listener.close()
+    assert not machine.alive(children)
+    assert not machine.cgroups(os.getpid())

@@ -1,0 +1,141 @@
+"""The native engine by itself: making, limiting, watching and destroying sandboxes, and surviving its own parts."""
+
+import asyncio
+import dataclasses
+import os
+import signal
+
+import pytest
+
+from isol8.errors import Conflict, EngineFailure
+from tests.engine.conftest import LIMITS, Lab, python
+from tests.support import machine
+
+
+async def test_a_sandbox_runs_and_is_gone(lab: Lab) -> None:
+    sandbox = await lab.create()
+    assert await python(sandbox, "print('hello')") == (0, "hello\n")
+    usage = await lab.engine.usage(sandbox)
+    assert usage.cpu_ms >= 0
+    assert usage.peak_memory_bytes > 0
+    await lab.engine.destroy(sandbox)
+    await lab.engine.destroy(sandbox)
+    assert sandbox.dead
+    with pytest.raises(EngineFailure):
+        await python(sandbox, "print('hello')")
+
+
+async def test_sandboxes_share_nothing(lab: Lab) -> None:
+    first, second = await asyncio.gather(lab.create(), lab.create())
+    script = "import os; print(os.getuid(), os.path.exists('/tmp/x')); open('/tmp/x', 'w')"
+    _, one = await python(first, script)
+    _, two = await python(second, script)
+    assert one.split()[0] != two.split()[0]
+    assert {one.split()[1], two.split()[1]} == {"False"}
+
+
+async def test_limits_change_on_a_live_sandbox(lab: Lab) -> None:
+    sandbox = await lab.create()
+    fill = "open('/sandbox/x', 'wb').write(bytes({} << 20))"
+    assert (await python(sandbox, fill.format(40)))[0] == 0
+    code, text = await python(sandbox, fill.format(100))
+    assert (code, "No space left" in text) == (1, True)
+    await lab.engine.limit(sandbox, dataclasses.replace(LIMITS, sandbox_bytes=128 << 20))
+    assert (await python(sandbox, fill.format(100)))[0] == 0
+    with pytest.raises(Conflict):
+        await lab.engine.limit(sandbox, dataclasses.replace(LIMITS, sandbox_bytes=50 << 20))
+    assert (await python(sandbox, "print(1)")) == (0, "1\n")
+
+
+async def test_memory_kills_are_counted(lab: Lab) -> None:
+    sandbox = await lab.create(dataclasses.replace(LIMITS, memory_bytes=32 << 20))
+    code, _ = await python(sandbox, "b = bytearray(100 << 20)")
+    assert code == 137
+    assert (await lab.engine.usage(sandbox)).oom_kills == 1
+    await lab.engine.limit(sandbox, LIMITS)
+    assert (await python(sandbox, "b = bytearray(100 << 20); print(len(b))"))[0] == 0
+
+
+async def test_processes_are_counted(lab: Lab) -> None:
+    sandbox = await lab.create(dataclasses.replace(LIMITS, pids=5))
+    script = """
+import os, time
+made = 0
+try:
+    while True:
+        if os.fork() == 0:
+            time.sleep(60)
+            os._exit(0)
+        made += 1
+except BlockingIOError:
+    print(made, flush=True)
+    os._exit(0)
+"""
+    assert await python(sandbox, script) == (0, "4\n")
+    await sandbox.kill()
+    assert await python(sandbox, "print(1)") == (0, "1\n")
+
+
+async def test_kill_ends_everything_but_the_sandbox(lab: Lab) -> None:
+    sandbox = await lab.create()
+    script = "import os, time\nif os.fork() == 0: os.setsid()\nprint('up', flush=True)\ntime.sleep(60)"
+    running = asyncio.create_task(python(sandbox, script))
+    done, _ = await asyncio.wait([running], timeout=0.5)
+    assert not done
+    await sandbox.kill()
+    code, _ = await running
+    assert code == 137
+    listing = "import os; print(sum(n.isdigit() for n in os.listdir('/proc')))"
+    assert await python(sandbox, listing) == (0, "1\n")
+
+
+async def test_output_past_the_cap_blocks_nobody(lab: Lab) -> None:
+    sandbox = await lab.create()
+    code, text = await python(sandbox, "print('x' * 10_000_000)", output_bytes=1000)
+    assert (code, len(text)) == (0, 1001)
+
+
+async def test_files(lab: Lab) -> None:
+    sandbox = await lab.create()
+    content = os.urandom(3_000_000)
+    await sandbox.put("/sandbox/a/b/c.bin", content)
+    assert await sandbox.get("/sandbox/a/b/c.bin", 1 << 30) == content
+    await python(sandbox, "import os; os.mkfifo('/sandbox/pipe'); os.symlink('/etc/passwd', '/sandbox/link')")
+    for path in ("/sandbox/pipe", "/sandbox/link", "/sandbox/a", "/sandbox/a/b/c.bin"):
+        with pytest.raises(Exception, match=path):
+            await sandbox.get(path, 1000)
+
+
+async def test_a_full_sandbox_keeps_nothing_of_a_file(lab: Lab) -> None:
+    sandbox = await lab.create(dataclasses.replace(LIMITS, sandbox_bytes=1 << 20))
+    with pytest.raises(Exception, match="No room"):
+        await sandbox.put("/sandbox/big", bytes(4 << 20))
+    assert await python(sandbox, "import os; print(os.listdir())") == (0, "['main.py']\n")
+
+
+async def test_the_end_of_the_connection_ends_the_sandboxes(lab: Lab) -> None:
+    await asyncio.gather(*(lab.create() for _ in range(3)))
+    assert len(machine.cgroups(os.getpid())) > 4
+    await lab.engine.close()
+    parents = len(machine.cgroups(os.getpid()))
+    while parents > 4:
+        await asyncio.sleep(0.01)
+        parents = len(machine.cgroups(os.getpid()))
+
+
+async def test_a_dead_zygote_is_replaced(lab: Lab) -> None:
+    first = await lab.create()
+    sandbox_pids = machine.cgroup_members(os.getpid())
+    zygote = machine.descendants(lab.supervisor.pid) - sandbox_pids
+    for pid in zygote:
+        os.kill(pid, signal.SIGKILL)
+    # What it made does not depend on it.
+    assert await python(first, "print(1)") == (0, "1\n")
+    async with asyncio.timeout(20):
+        while True:
+            try:
+                second = await lab.create()
+                break
+            except EngineFailure:
+                await asyncio.sleep(0.05)
+    assert await python(second, "print(2)") == (0, "2\n")

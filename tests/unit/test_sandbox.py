@@ -1,0 +1,138 @@
+"""The server's end of a sandbox, against runners that were taken over: nothing they say hurts more than their own sandbox."""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from isol8.engines.sandbox import Chunk, Connection, Exit, Sandbox
+from isol8.errors import EngineFailure, InvalidRequest, NotFound, SandboxFull
+from isol8.model import Limits, Plan, SandboxSpec
+from isol8.runner import frames
+from isol8.runner.frames import encode
+
+LIMITS = Limits(memory_bytes=1 << 28, cpus=1.0, pids=64, sandbox_bytes=1 << 26, tmp_bytes=1 << 26)
+PLAN = Plan(runtime="x", executable="/x", argv=("x",), path="/p", source=b"", env={}, workdir="/sandbox", warm=True)
+
+
+@asynccontextmanager
+async def peer() -> AsyncIterator[tuple[Sandbox, socket.socket]]:
+    ours, theirs = socket.socketpair()
+    for end in (ours, theirs):
+        end.setblocking(False)
+    _, connection = await asyncio.get_running_loop().create_unix_connection(Connection, sock=ours)
+    sandbox = Sandbox("test", SandboxSpec(runtime="x", limits=LIMITS), connection)
+    try:
+        yield sandbox, theirs
+    finally:
+        sandbox.disconnect()
+        theirs.close()
+
+
+async def say(stream: socket.socket, *parts: bytes) -> None:
+    await asyncio.get_running_loop().sock_sendall(stream, b"".join(parts))
+
+
+async def run(sandbox: Sandbox) -> list[Chunk | Exit]:
+    return [event async for event in sandbox.run(PLAN, stdin=b"", output_bytes=100)]
+
+
+async def test_output_and_exit() -> None:
+    async with peer() as (sandbox, stream):
+        await say(stream, encode(frames.STDOUT, 1, b"a"), encode(frames.STDERR, 1, b"b"))
+        await say(stream, encode(frames.EXIT, 1, (3).to_bytes(4, "big")))
+        assert await run(sandbox) == [Chunk("stdout", b"a"), Chunk("stderr", b"b"), Exit(3)]
+
+
+@pytest.mark.parametrize(
+    "attack",
+    [
+        encode(frames.EXIT, 1, b"123"),
+        encode(frames.EXIT, 1, b""),
+        encode(frames.DATA, 1, b"x"),
+        encode(200, 1, b"x"),
+        b"\x11" + bytes(4) + b"\xff\xff\xff\xff",
+    ],
+    ids=["short exit", "empty exit", "wrong kind", "unknown kind", "huge length"],
+)
+async def test_a_broken_protocol_ends_the_sandbox(attack: bytes) -> None:
+    async with peer() as (sandbox, stream):
+        await say(stream, attack)
+        with pytest.raises(EngineFailure):
+            await run(sandbox)
+        assert sandbox.dead
+
+
+async def test_frames_for_nobody_are_dropped() -> None:
+    async with peer() as (sandbox, stream):
+        await say(stream, *(encode(frames.STDOUT, 99, b"x" * 1000) for _ in range(50)))
+        await say(stream, encode(frames.READY, 0), encode(frames.EXIT, 1, bytes(4)))
+        assert await run(sandbox) == [Exit(0)]
+
+
+async def test_an_exit_code_is_one_byte() -> None:
+    async with peer() as (sandbox, stream):
+        await say(stream, encode(frames.EXIT, 1, b"\xff\xff\xff\xff"))
+        assert await run(sandbox) == [Exit(255)]
+
+
+async def test_end_of_stream_wakes_whoever_waits() -> None:
+    async with peer() as (sandbox, stream):
+        running = asyncio.create_task(run(sandbox))
+        await asyncio.sleep(0)
+        stream.close()
+        with pytest.raises(EngineFailure):
+            await running
+        with pytest.raises(EngineFailure):
+            await sandbox.put("/sandbox/x", b"")
+
+
+async def test_a_flood_that_nobody_takes_is_not_read_without_end() -> None:
+    async with peer() as (sandbox, stream):
+        iterator = sandbox.run(PLAN, stdin=b"", output_bytes=1 << 40)
+        frame = encode(frames.STDOUT, 1, b"x" * 500_000)
+        await say(stream, frame)
+        assert await anext(iterator) == Chunk("stdout", b"x" * 500_000)
+        flood = asyncio.create_task(say(stream, *([frame] * 40)))
+        done, _ = await asyncio.wait([flood], timeout=0.5)
+        assert not done  # 20 MB do not fit: the sender is held up
+        for _ in range(40):
+            assert await anext(iterator) == Chunk("stdout", b"x" * 500_000)
+        await flood
+
+
+async def test_a_file_longer_than_asked_for_breaks_the_sandbox() -> None:
+    async with peer() as (sandbox, stream):
+        await say(stream, encode(frames.DATA, 1, b"x" * 11))
+        with pytest.raises(EngineFailure):
+            await sandbox.get("/sandbox/x", 10)
+        assert sandbox.dead
+
+
+@pytest.mark.parametrize(
+    ("name", "error"),
+    [
+        ("ENOENT", NotFound),
+        ("EISDIR", InvalidRequest),
+        ("ENOSPC", SandboxFull),
+        ("ENOMEM", SandboxFull),
+        ("<script>", EngineFailure),
+        ("", EngineFailure),
+    ],
+)
+async def test_failures_are_told_in_our_own_words(name: str, error: type[Exception]) -> None:
+    async with peer() as (sandbox, stream):
+        await say(stream, encode(frames.FAILED, 1, f"{name}\0evil text".encode()))
+        with pytest.raises(error) as raised:
+            await sandbox.get("/sandbox/x", 10)
+        assert "evil" not in str(raised.value)
+        assert not sandbox.dead
+
+
+async def test_a_runner_that_does_not_confirm_a_kill(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("isol8.engines.sandbox._KILL_TIMEOUT_S", 0.05)
+    async with peer() as (sandbox, _):
+        with pytest.raises(EngineFailure, match="does not answer"):
+            await sandbox.kill()
