@@ -8,7 +8,7 @@ EngineFailure, and the owner destroys it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 
 from isol8.errors import EngineFailure, InvalidRequest, Isol8Error, NotFound, SandboxFull
@@ -188,7 +188,7 @@ class Sandbox:
         """End the stream, and with it the runner. For engines; everyone else destroys. Idempotent."""
         self._connection.close()
 
-    async def run(self, plan: Plan, *, stdin: bytes, output_bytes: int) -> AsyncIterator[Chunk | Exit]:
+    async def run(self, plan: Plan, *, stdin: bytes, output_bytes: int) -> AsyncGenerator[Chunk | Exit, None]:
         """Start the program; yields what it writes and ends with exactly one Exit. The runner stops relaying
         a stream after `output_bytes` + 1 bytes (so that the caller can tell) and reads the rest away.
         One at a time. Closing the iterator early does not kill the program: use `kill`.

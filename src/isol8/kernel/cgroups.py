@@ -146,12 +146,14 @@ class Group:
             _write(name, size)
 
     def harden(self) -> None:
-        """What never changes: no swap, and (v2) a kill for memory takes the whole group."""
-        if self.version == 2:
-            memory = self.paths["memory"]
-            _write(f"{memory}/memory.oom.group", 1)
-            if os.path.exists(f"{memory}/memory.swap.max"):
-                _write(f"{memory}/memory.swap.max", 0)
+        """What never changes: no swap (v1 has that in its limits).
+
+        memory.oom.group stays off: it would take the runner as well, and with it a session's files. Whoever asked
+        for the execution sees the kill in `usage`, and ends the rest.
+        """
+        swap = f"{self.paths['memory']}/memory.swap.max"
+        if self.version == 2 and os.path.exists(swap):
+            _write(swap, 0)
 
     def usage(self) -> Usage:
         """What the group has consumed. Needs no privilege. Raises OSError when it is gone."""
