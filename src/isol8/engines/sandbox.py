@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
+from typing import cast
 
 from isol8.errors import EngineFailure, InvalidRequest, Isol8Error, NotFound, SandboxFull
 from isol8.model import Plan, SandboxSpec
@@ -90,8 +91,7 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """asyncio: the stream is there."""
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's is one in all but its type
 
     def data_received(self, data: bytes) -> None:
         """asyncio: bytes from the runner."""

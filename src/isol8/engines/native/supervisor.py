@@ -53,8 +53,7 @@ class Supervisor:
         """Serve until SIGTERM; then destroy everything."""
         loop = asyncio.get_running_loop()
         stop = asyncio.Event()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, stop.set)
+        loop.add_signal_handler(signal.SIGTERM, stop.set)
         await self._sandboxes.start()
         self._listener.setblocking(False)
         accepting = asyncio.create_task(self._accept())
@@ -172,6 +171,9 @@ def main() -> None:
     listener = socket.socket(fileno=int(sys.argv[1]))
     options = Options(**json.loads(sys.argv[2]))
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    # The launcher blocks what it waits for. An interrupt from a terminal comes to all; the launcher passes it on in order.
+    signal.pthread_sigmask(signal.SIG_SETMASK, [])
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     # However the launcher dies, this process gets to clean up.
     privileges.die_with_parent(signal.SIGTERM)
     if os.getppid() != options.owner:

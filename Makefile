@@ -1,0 +1,43 @@
+# `make serve` starts the server, `make test` runs every test. Both install what they need first.
+BIN := .venv/bin
+# Tests run in as many processes as there are cores, at least two: much of their time is waiting.
+WORKERS := $(shell n=$$(nproc 2>/dev/null || echo 2); [ $$n -lt 2 ] && n=2; echo $$n)
+PYTEST_ARGS ?=
+
+.PHONY: serve setup test check unit format bench lock clean
+
+serve: ## start the server; prints where it listens and with which key
+	@scripts/bootstrap
+	@$(BIN)/isol8 setup
+	@exec $(BIN)/isol8 serve
+
+setup: ## install everything `serve` and `test` need, and nothing else
+	@scripts/bootstrap dev
+	@$(BIN)/isol8 setup
+
+test: setup ## every test
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(PYTEST_ARGS)
+
+check: ## format, lint, types, import rule, unit tests
+	@scripts/bootstrap dev
+	$(BIN)/ruff format --check --quiet .
+	$(BIN)/ruff check --quiet .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m pytest -q tests/unit
+
+format: ## let ruff rewrite what it can
+	@scripts/bootstrap dev
+	$(BIN)/ruff check --quiet --fix .
+	$(BIN)/ruff format --quiet .
+
+bench: setup ## measure against the bare interpreters; table and JSON in .build/
+	@$(BIN)/python -m bench
+
+lock: ## resolve the dependencies again
+	@scripts/bootstrap dev
+	@scripts/lock
+
+clean: ## remove what the above made in this directory
+	rm -rf .venv .build build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

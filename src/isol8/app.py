@@ -1,0 +1,141 @@
+"""The composition root: a configuration becomes a running server.
+
+`serve` is what `isol8 serve` calls. It opens both sockets, and hands them to the processes that need them: launcher.py.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from signal import SIGTERM
+
+import uvicorn
+
+from isol8.api.server import create_api
+from isol8.config import Config
+from isol8.engines.native.engine import NativeEngine
+from isol8.errors import EngineFailure
+from isol8.kernel import cgroups, privileges
+from isol8.launcher import Child, fork_child, keep_alive
+from isol8.runtimes.base import Install
+from isol8.runtimes.registry import find_installed
+
+# The user whom the API process becomes: the one that owns nothing.
+_NOBODY = 65534
+_BACKLOG = 2048
+_GRACE_S = 5
+_RUNTIMES_DIR = "/opt/isol8"
+
+
+def serve(config: Config, announce: Callable[[str, int], None]) -> int:
+    """Serve until SIGTERM or SIGINT. `announce` is told the address once connections are accepted.
+
+    Returns an exit status. Raises EngineFailure when this machine or user cannot run the engine, or the address is
+    taken.
+    """
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    if os.geteuid() != 0:
+        raise EngineFailure("the native engine needs root: start the server as root, for example with sudo")
+    installed = find_installed(config.data_dir)
+    if "python" not in installed:
+        raise EngineFailure("no python3 was found in /usr; every sandbox needs it")
+    listener = _listen(config.host, config.port)
+    engine_listener, engine_address = _listen_for_engine()
+    owner = os.getpid()
+    supervisor = Child(
+        "supervisor",
+        lambda: _start_supervisor(engine_listener, owner, installed),
+        ended=lambda: _sweep(owner),
+    )
+    api = Child("API process", lambda: fork_child(lambda: _run_api(config, listener, engine_address, installed, owner)))
+    host, port = listener.getsockname()[:2]
+    announce(host, port)
+    return keep_alive([supervisor, api])
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    try:
+        return socket.create_server(
+            (host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET, backlog=_BACKLOG
+        )
+    except OSError as error:
+        raise EngineFailure(f"cannot listen on {host} port {port}: {os.strerror(error.errno or 0)}") from error
+
+
+def _listen_for_engine() -> tuple[socket.socket, str]:
+    """The supervisor's socket. An abstract address: there is no file to leave behind, or to be replaced."""
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    address = f"\0isol8-supervisor-{os.getpid()}"
+    listener.bind(address)
+    listener.listen()
+    return listener, address
+
+
+def _environment(installed: dict[str, Install]) -> dict[str, str]:
+    """What every program in a sandbox starts with."""
+    own = [f"{_RUNTIMES_DIR}/{name}/bin" for name, install in installed.items() if install.prefix]
+    path = ":".join([*own, "/usr/local/bin", "/usr/bin", "/bin"])
+    return {"PATH": path, "HOME": "/sandbox", "LANG": "C.UTF-8"}
+
+
+def _start_supervisor(listener: socket.socket, owner: int, installed: dict[str, Install]) -> int:
+    options = {
+        "owner": owner,
+        "client_uid": _NOBODY,
+        "python": installed["python"].executable,
+        "prefixes": {name: install.prefix for name, install in installed.items() if install.prefix},
+        "environment": _environment(installed),
+    }
+    # A fresh interpreter, so that the privileged process holds none of what this one has loaded. -P: the working
+    # directory is the user's, and no place to import from.
+    command = [
+        sys.executable,
+        "-P",
+        "-m",
+        "isol8.engines.native.supervisor",
+        str(listener.fileno()),
+        json.dumps(options),
+    ]
+    return subprocess.Popen(command, pass_fds=[listener.fileno()], stdin=subprocess.DEVNULL).pid
+
+
+def _sweep(owner: int) -> None:
+    """Remove what a supervisor had no time to remove. Whatever it made is in its cgroups."""
+    for path in cgroups.server_group(cgroups.detect(), owner).directories:
+        cgroups.sweep(path, _GRACE_S)
+
+
+def _run_api(
+    config: Config, listener: socket.socket, engine_address: str, installed: dict[str, Install], launcher: int
+) -> None:
+    """The API process: everything is imported by now, so it can give up the right to read the files."""
+    engine = NativeEngine(engine_address, os.geteuid())
+    application = create_api(config, engine, installed)
+    server = uvicorn.Server(
+        uvicorn.Config(
+            application,
+            loop="uvloop",
+            http="httptools",
+            ws="none",
+            lifespan="on",
+            access_log=False,
+            log_level="warning",
+            timeout_graceful_shutdown=_GRACE_S,
+            server_header=False,
+            date_header=False,
+        )
+    )
+    server.config.load()
+    os.chdir("/")
+    privileges.empty_bounding_set()
+    privileges.drop_to(_NOBODY, _NOBODY)
+    privileges.set_dumpable(False)
+    privileges.die_with_parent(SIGTERM)
+    if os.getppid() != launcher:
+        return
+    server.run(sockets=[listener])

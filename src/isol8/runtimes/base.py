@@ -1,0 +1,35 @@
+"""What a runtime is: how one language starts. It knows nothing of isolation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from isol8.model import Boot, Command, Plan
+
+
+@dataclass(frozen=True, slots=True)
+class Install:
+    """Where a runtime is on this machine. `prefix` is a host directory mounted read-only at
+    /opt/isol8/<name> in every sandbox; None when it is part of the machine's /usr."""
+
+    executable: str  # path inside the sandbox, e.g. /usr/bin/python3 or /opt/isol8/node/bin/node
+    version: str
+    prefix: str | None
+
+
+class Runtime(Protocol):
+    """One language."""
+
+    name: str
+    extension: str  # of the program file, with the dot
+    install_hint: str  # the command that installs it
+
+    def find(self, data_dir: str) -> Install | None:
+        """The runtime on this machine, or None. Reads the file system; called once at start."""
+
+    def boot(self, install: Install) -> Boot:
+        """What should wait in a sandbox that is made for this runtime."""
+
+    def plan(self, command: Command, install: Install) -> Plan:
+        """Lay out a command: files, argv, environment, and whether a warm worker serves it exactly."""

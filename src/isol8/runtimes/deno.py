@@ -1,0 +1,25 @@
+"""Deno, in the data directory."""
+
+from __future__ import annotations
+
+from isol8.model import Boot, Command, Plan
+from isol8.runtimes.base import Install
+from isol8.runtimes.layout import lay_out
+from isol8.runtimes.prefixes import find_prefix
+
+
+class Deno:
+    """`deno run -A /sandbox/main.ts`: all permissions, since the sandbox is the boundary."""
+
+    name = "deno"
+    extension = ".ts"
+    install_hint = "isol8 setup --runtime deno"
+
+    def find(self, data_dir: str) -> Install | None:
+        return find_prefix(self.name, data_dir)
+
+    def boot(self, install: Install) -> Boot:
+        return Boot()
+
+    def plan(self, command: Command, install: Install) -> Plan:
+        return lay_out(command, install, "deno", "run", "-A", extension=self.extension, warm=False)

@@ -1,0 +1,34 @@
+"""What laying out a command has in common for all languages."""
+
+from __future__ import annotations
+
+import re
+
+from isol8.model import SANDBOX_DIR, Command, Plan
+from isol8.runtimes.base import Install
+
+# An interpreter reads these before its first line of user code, so a worker that is already up would miss them.
+_READ_AT_BOOT = re.compile(
+    r"(PYTHON|LC_|LD_|NODE_|MALLOC_|GLIBC_|DENO_|BUN_|SSL_|OPENSSL_|UV_|V8_).*|LANG|LANGUAGE|LOCPATH|GCONV_PATH|TZ|HOME|PATH"
+)
+
+
+def lay_out(command: Command, install: Install, *starter: str, extension: str, warm: bool) -> Plan:
+    """The plan that starts `starter`, as it would be typed, with the program's path after it. `extension` is the
+    runtime's own, with the dot, used when the command names none."""
+    path = f"{SANDBOX_DIR}/main{command.extension or extension}"
+    return Plan(
+        runtime=command.runtime,
+        executable=install.executable,
+        argv=(*starter, path),
+        path=path,
+        source=command.source,
+        env={**command.env, **command.secrets},
+        workdir=command.workdir,
+        warm=warm,
+    )
+
+
+def changes_boot(command: Command) -> bool:
+    """Whether the environment that the command adds could alter how an interpreter boots."""
+    return any(_READ_AT_BOOT.fullmatch(name) for added in (command.env, command.secrets) for name in added)
