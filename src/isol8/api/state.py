@@ -1,0 +1,23 @@
+"""What every route can reach."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from starlette.requests import Request
+
+from isol8.service.service import Service
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """`max_body_bytes` bounds any body."""
+
+    service: Service
+    max_body_bytes: int
+
+
+def state_of(request: Request) -> State:
+    """The state of the application that the request came to."""
+    state: State = request.app.state.isol8
+    return state

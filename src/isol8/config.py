@@ -1,0 +1,216 @@
+"""The configuration: one frozen tree, from a file and the environment.
+
+The file is the one that is named, else `isol8.config.json` in the working directory, else `~/.isol8/config.json`, else
+none. Its keys are camelCase. The environment wins over it: every key has a variable, which is `ISOL8_` and the path to
+the key in capitals, with underscores between words.
+
+    maxConcurrent              ISOL8_MAX_CONCURRENT=32
+    defaults.timeoutMs         ISOL8_DEFAULTS_TIMEOUT_MS=5000
+    policy.networks            ISOL8_POLICY_NETWORKS=none,host          lists are separated by commas
+    apiKeys                    ISOL8_API_KEYS=one,two, or ISOL8_API_KEY=one
+
+A variable that is set but empty counts as absent. A key or a variable that does not exist is an error that names the
+nearest one that does: a misspelt limit must not silently mean no limit.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, get_origin
+
+from pydantic import AfterValidator, Field, ValidationError, model_validator
+
+from isol8.errors import Isol8Error
+from isol8.model import Network
+from isol8.wire.request import Milliseconds, Size
+from isol8.wire.strict import Strict, explain, model_in
+
+_FILE = "isol8.config.json"
+_HOME_FILE = "~/.isol8/config.json"
+_PREFIX = "ISOL8_"
+
+Count = Annotated[int, Field(ge=0)]
+PositiveCount = Annotated[int, Field(gt=0)]
+Key = Annotated[str, Field(min_length=1)]
+_M = 1 << 20
+
+
+class InvalidConfig(Isol8Error):
+    """The configuration cannot be used; the message names the key or the variable."""
+
+
+class Defaults(Strict):
+    """What a request gets that does not ask for anything else; never more than the policy allows."""
+
+    timeout_ms: Milliseconds = 30_000
+    memory_limit: Size = 512 * _M
+    cpu_limit: Annotated[float, Field(gt=0)] = 1.0
+    network: Network = Network.NONE
+    sandbox_size: Size = 512 * _M
+    tmp_size: Size = 256 * _M
+    pids_limit: PositiveCount = 64
+    max_output_size: Size = 1 * _M
+
+
+class NetworkRules(Strict):
+    """What sandboxes with a filtered network may reach."""
+
+    whitelist: tuple[str, ...] = ()
+    blacklist: tuple[str, ...] = ()
+
+
+class Cleanup(Strict):
+    """When idle sessions end."""
+
+    auto_prune: bool = True
+    max_container_age_ms: Milliseconds = 3_600_000
+
+
+class PoolSizes(Strict):
+    """How many warm sandboxes wait, for each runtime."""
+
+    python: Count = 8
+    node: Count = 2
+    bash: Count = 4
+    bun: Count = 2
+    deno: Count = 2
+
+
+class Policy(Strict):
+    """The most that any request may ask for. Beyond it is a 403 that names the limit."""
+
+    timeout_ms: Milliseconds = 600_000
+    setup_timeout_ms: Milliseconds = 120_000  # of a request's set-up script; never part of its timeoutMs
+    memory_limit: Size = 4096 * _M
+    cpu_limit: Annotated[float, Field(gt=0)] = 4.0
+    pids_limit: PositiveCount = 1024
+    sandbox_size: Size = 2048 * _M
+    tmp_size: Size = 2048 * _M
+    max_output_size: Size = 64 * _M
+    networks: tuple[Network, ...] = (Network.NONE,)
+    requests_per_minute: Count = 0  # for each key; 0 is no limit
+    max_sessions_per_key: PositiveCount = 100
+    max_body_size: Size = 256 * _M
+    max_code_size: Size = 16 * _M
+    max_files: PositiveCount = 1000
+    max_path_length: PositiveCount = 1024
+    max_env_size: Size = 1 * _M
+    max_stdin_size: Size = 64 * _M
+    code_url: bool = False
+
+
+class Config(Strict):
+    """Everything that can be set. `load_config` makes it."""
+
+    host: str = "127.0.0.1"
+    port: Annotated[int, Field(ge=0, le=65535)] = 3000
+    api_keys: tuple[Key, ...] = ()
+    data_dir: Annotated[str, AfterValidator(os.path.expanduser)] = Field("~/.isol8", validate_default=True)
+    max_concurrent: PositiveCount = 64
+    max_queue: Count = 1000
+    defaults: Defaults = Defaults()
+    network: NetworkRules = NetworkRules()
+    cleanup: Cleanup = Cleanup()
+    pool: PoolSizes = PoolSizes()
+    policy: Policy = Policy()
+
+    @model_validator(mode="after")
+    def _defaults_are_allowed(self) -> Config:
+        """A default that was set must be possible. One that was not is lowered to the policy where it is used."""
+        for name in self.defaults.model_fields_set - {"network"}:
+            if getattr(self.defaults, name) > getattr(self.policy, name):
+                alias = Defaults.model_fields[name].alias
+                raise ValueError(f"has a defaults.{alias} above policy.{alias}")
+        if self.defaults.network not in self.policy.networks:
+            raise ValueError("has a defaults.network that is not among policy.networks")
+        return self
+
+
+def load_config(path: str | None = None, environment: Mapping[str, str] | None = None) -> Config:
+    """The configuration from the file at `path` (or the usual places) and `environment` (or the process's).
+
+    Raises InvalidConfig.
+    """
+    source = _find(path)
+    tree = _read(source) if source else {}
+    for name, value in (os.environ if environment is None else environment).items():
+        if name.startswith(_PREFIX) and value:
+            _put(tree, name, value)
+    return _validate(tree, str(source) if source else "The configuration")
+
+
+def _find(path: str | None) -> Path | None:
+    if path is not None:
+        return Path(path)
+    candidates = (Path(_FILE), Path(_HOME_FILE).expanduser())
+    return next((candidate for candidate in candidates if candidate.is_file()), None)
+
+
+def _read(source: Path) -> dict[str, Any]:
+    try:
+        tree = json.loads(source.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InvalidConfig(f"{source} cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise InvalidConfig(f"{source} is not valid JSON: {error}") from error
+    if not isinstance(tree, dict):
+        raise InvalidConfig(f"{source} must hold a JSON object")
+    return tree
+
+
+def _validate(tree: dict[str, Any], name: str) -> Config:
+    """JSON is what pydantic checks strictly and still takes a list for a tuple, and a name for a Network."""
+    try:
+        return Config.model_validate_json(json.dumps(tree))
+    except ValidationError as error:
+        sentence = explain(error, Config, name)
+        raise InvalidConfig(sentence if sentence.startswith(name) else f"{name}: {sentence}") from None
+
+
+def _put(tree: dict[str, Any], variable: str, text: str) -> None:
+    """Set what an environment variable names. Raises InvalidConfig when it names nothing."""
+    if variable == f"{_PREFIX}API_KEY":
+        tree["apiKeys"] = [text]
+        return
+    known = _variables(Config)
+    if variable not in known:
+        near = difflib.get_close_matches(variable, [*known, f"{_PREFIX}API_KEY"], n=1)
+        raise InvalidConfig(f"Unknown environment variable {variable}" + (f"; did you mean {near[0]}?" if near else ""))
+    (*parents, leaf), annotation = known[variable]
+    for parent in parents:
+        inner: Any = tree.setdefault(parent, {})
+        if not isinstance(inner, dict):
+            return  # the file has something else there, which validation reports
+        tree = inner
+    tree[leaf] = _value(text, annotation)
+
+
+def _variables(model: type[Strict], parents: tuple[str, ...] = ()) -> dict[str, tuple[tuple[str, ...], Any]]:
+    """Every environment variable: the path of its key, and the type of its value."""
+    found: dict[str, tuple[tuple[str, ...], Any]] = {}
+    for name, field in model.model_fields.items():
+        path = (*parents, field.alias or name)
+        inner = model_in(field.annotation)
+        if inner:
+            found |= _variables(inner, path)
+        else:
+            words = (re.sub(r"([A-Z])", r"_\1", part).upper() for part in path)
+            found[_PREFIX + "_".join(words)] = (path, field.annotation)
+    return found
+
+
+def _value(text: str, annotation: Any) -> Any:
+    """Text as JSON would have it. What does not fit stays text, which validation reports."""
+    if get_origin(annotation) is tuple:
+        return [part.strip() for part in text.split(",") if part.strip()]
+    if annotation in (int, float, bool):
+        try:
+            return json.loads(text)
+        except ValueError:
+            return text
+    return text

@@ -1,0 +1,139 @@
+"""Warm sandboxes of one runtime: made ahead of time, handed out once, never taken back.
+
+A pool has `size` sandboxes ready, and makes a new one for each that it hands out, two at a time. Who comes when there
+is none waits in line. When making fails, the first in line is told; refilling is tried again, later each time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+
+from isol8.engines.base import Engine
+from isol8.engines.sandbox import Sandbox
+from isol8.errors import EngineFailure
+from isol8.model import Network, SandboxSpec
+from isol8.tasks import Tasks
+
+_LOG = logging.getLogger("isol8.pool")
+_PARALLEL = 2
+_FIRST_DELAY_S, _LONGEST_DELAY_S = 0.2, 30.0
+
+
+class Pool:
+    """`spec` is what the warm sandboxes are made from. `start` it, and `close` it."""
+
+    def __init__(self, engine: Engine, spec: SandboxSpec, size: int) -> None:
+        self._engine = engine
+        self._spec = spec
+        self._size = size
+        self._warm: deque[Sandbox] = deque()
+        self._waiting: deque[asyncio.Future[Sandbox]] = deque()
+        self._making = 0
+        self._delay_s = _FIRST_DELAY_S
+        self._pause: asyncio.TimerHandle | None = None
+        self._closed = False
+        self._tasks = Tasks()
+
+    def start(self) -> None:
+        """Begin to fill. Returns at once."""
+        self._top_up()
+
+    async def acquire(self, network: Network = Network.NONE) -> Sandbox:
+        """A sandbox that nobody has used, with the pool's own limits. The caller must destroy it.
+
+        Raises EngineFailure.
+        """
+        if self._closed:
+            raise EngineFailure("the server is stopping")
+        if network is not self._spec.network:
+            spec = SandboxSpec(
+                runtime=self._spec.runtime, limits=self._spec.limits, boot=self._spec.boot, network=network
+            )
+            return await self._engine.create(spec)
+        while self._warm:
+            sandbox = self._warm.popleft()
+            self._top_up()
+            if not sandbox.dead:
+                return sandbox
+            self._tasks.start(self._engine.destroy(sandbox))
+        return await self._wait()
+
+    async def _wait(self) -> Sandbox:
+        place: asyncio.Future[Sandbox] = asyncio.get_running_loop().create_future()
+        self._waiting.append(place)
+        self._top_up()
+        try:
+            return await place
+        except asyncio.CancelledError:
+            if place in self._waiting:
+                self._waiting.remove(place)
+            elif not place.cancelled() and place.exception() is None:
+                self._give(place.result())  # it came in the same moment, and nobody has used it
+            raise
+
+    def _top_up(self) -> None:
+        """Start making as many as are wanted, as far as two at a time allow."""
+        wanted = len(self._waiting) + (0 if self._pause else self._size)
+        while self._making < _PARALLEL and len(self._warm) + self._making < wanted and not self._closed:
+            self._making += 1
+            self._tasks.start(self._make())
+
+    async def _make(self) -> None:
+        try:
+            sandbox = await self._engine.create(self._spec)
+        except EngineFailure as error:
+            self._failed(error)
+        except Exception:  # noqa: BLE001 - a bug here must neither leave anyone waiting nor repeat at once
+            _LOG.exception("a sandbox could not be made")
+            self._failed(EngineFailure("a sandbox could not be made"))
+        else:
+            self._delay_s = _FIRST_DELAY_S
+            self._give(sandbox)
+        finally:
+            self._making -= 1
+            self._top_up()
+
+    def _give(self, sandbox: Sandbox) -> None:
+        """To the first in line, else to the stock."""
+        if self._closed:
+            self._tasks.start(self._engine.destroy(sandbox))
+            return
+        place = self._first_waiting()
+        if place:
+            place.set_result(sandbox)
+        else:
+            self._warm.append(sandbox)
+
+    def _first_waiting(self) -> asyncio.Future[Sandbox] | None:
+        while self._waiting:
+            place = self._waiting.popleft()
+            if not place.done():
+                return place
+        return None
+
+    def _failed(self, error: EngineFailure) -> None:
+        """Tell who waits; without anyone, nothing but the delay keeps this from turning into a busy loop."""
+        _LOG.warning("no sandbox for %s: %s", self._spec.runtime, error.message)
+        place = self._first_waiting()
+        if place:
+            place.set_exception(EngineFailure(error.message))
+        if self._pause is None:
+            self._pause = asyncio.get_running_loop().call_later(self._delay_s, self._resume)
+            self._delay_s = min(self._delay_s * 2, _LONGEST_DELAY_S)
+
+    def _resume(self) -> None:
+        self._pause = None
+        self._top_up()
+
+    async def close(self) -> None:
+        """Destroy the stock, and tell who waits. Idempotent."""
+        self._closed = True
+        if self._pause:
+            self._pause.cancel()
+        while place := self._first_waiting():
+            place.set_exception(EngineFailure("the server is stopping"))
+        while self._warm:
+            self._tasks.start(self._engine.destroy(self._warm.popleft()))
+        await self._tasks.finish()

@@ -1,0 +1,118 @@
+"""Where an execution happens: in this process's engine.
+
+`stream` is the one way to execute; `collect` makes a single result of it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import uuid
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import ExitStack, aclosing
+
+from isol8.engines.base import Engine
+from isol8.engines.sandbox import Sandbox
+from isol8.errors import EngineFailure, Isol8Error
+from isol8.model import Command, Event, Finished, Output, Result, SandboxSpec, Started
+from isol8.pool import Pool
+from isol8.service.admission import Admission
+from isol8.service.audit import AuditEntry
+from isol8.service.execution import Execution
+from isol8.service.languages import Languages
+from isol8.service.lease import Lease
+from isol8.service.sessions import Sessions
+from isol8.tasks import Tasks
+
+
+class Executor:
+    """Runs commands. What it starts in the background goes to `tasks`, which its maker finishes."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        languages: Languages,
+        pools: Mapping[str, Pool],
+        admission: Admission,
+        sessions: Sessions,
+        tasks: Tasks,
+        setup_timeout_ms: int,
+    ) -> None:
+        self._engine = engine
+        self._languages = languages
+        self._pools = pools
+        self._admission = admission
+        self._sessions = sessions
+        self._tasks = tasks
+        self._setup_timeout_ms = setup_timeout_ms
+
+    async def stream(self, command: Command, caller: str, session_id: str | None = None) -> AsyncGenerator[Event, None]:
+        """Started, then what the program writes, then Finished; in a fresh sandbox, or in the caller's session.
+
+        Closing it, or cancelling whoever waits for its next event, kills the program; nothing is waited for then.
+        Raises InvalidRequest, Conflict, AtCapacity, RateLimited, SandboxFull and EngineFailure before Started;
+        SetupFailed, EngineFailure, and Conflict (the session was deleted) after it.
+        """
+        plan, setup = self._languages.plan(command), self._languages.setup_plan(command)
+        spec = self._languages.spec(command)
+        self._admission.charge(caller)
+        entry = AuditEntry(name := str(uuid.uuid4()), command, caller, session_id)
+        try:
+            lease = await self._lease(spec, caller, session_id)
+            try:
+                execution = Execution(name, command, lease, self._engine, self._tasks)
+                async with aclosing(execution.events(plan, setup, self._setup_timeout_ms)) as events:
+                    async for event in events:
+                        if isinstance(event, Finished):
+                            entry.finished(event.result)
+                        yield event
+            finally:
+                lease.release()
+        except Isol8Error as error:
+            entry.refused(error)
+            raise
+        finally:
+            entry.write()
+
+    async def _lease(self, spec: SandboxSpec, caller: str, session_id: str | None) -> Lease:
+        """A place among those that run, and a sandbox; both go back with the lease."""
+        with ExitStack() as undo:
+            if session_id is None:
+                await self._admission.enter(caller)
+                undo.callback(self._admission.leave)
+                sandbox = await self._make(spec)
+                lease = Lease(sandbox, lambda running: self._discard(sandbox))
+            else:
+                lease = await self._lease_session(spec, caller, session_id, undo)
+            return lease.and_then(undo.pop_all().close)
+
+    async def _lease_session(self, spec: SandboxSpec, caller: str, session_id: str, undo: ExitStack) -> Lease:
+        """The session's turn is waited for before the place: a busy session does not keep others from running."""
+        session = self._sessions.join(caller, session_id)
+        undo.callback(self._sessions.part, caller, session)
+        await session.wait_turn()
+        with ExitStack() as turn:
+            turn.callback(session.end_turn)
+            await self._admission.enter(caller)
+            undo.callback(self._admission.leave)
+            lease = await session.lease(spec, self._make)
+            turn.pop_all()  # the lease ends it
+        return lease
+
+    def _discard(self, sandbox: Sandbox) -> None:
+        self._tasks.start(self._engine.destroy(sandbox))
+
+    async def _make(self, spec: SandboxSpec) -> Sandbox:
+        return await self._pools[spec.runtime].acquire(spec.network)
+
+
+async def collect(events: AsyncIterator[Event]) -> Result:
+    """The result, with all output in it. Raises what the stream raises."""
+    pieces: dict[str, list[str]] = {"stdout": [], "stderr": []}
+    async for event in events:
+        if isinstance(event, Output):
+            pieces[event.stream].append(event.text)
+        elif isinstance(event, Finished):
+            return dataclasses.replace(event.result, stdout="".join(pieces["stdout"]), stderr="".join(pieces["stderr"]))
+        else:
+            assert isinstance(event, Started)
+    raise EngineFailure("the execution ended without a result")

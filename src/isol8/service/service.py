@@ -1,0 +1,85 @@
+"""Everything between the API and the engine, put together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from isol8.config import Config
+from isol8.engines.base import Engine
+from isol8.model import Command, Network, SandboxSpec
+from isol8.pool import Pool
+from isol8.runtimes.base import Install, Runtime
+from isol8.service.admission import Admission
+from isol8.service.executor import Executor
+from isol8.service.languages import Languages
+from isol8.service.policy import default_limits, to_command
+from isol8.service.sessions import Sessions
+from isol8.tasks import Tasks
+from isol8.wire.request import ExecuteBody
+
+
+class Service:
+    """`start` it within a running event loop, and `close` it; it owns the engine meanwhile."""
+
+    def __init__(
+        self, config: Config, engine: Engine, runtimes: Mapping[str, Runtime], installed: Mapping[str, Install]
+    ) -> None:
+        self._config = config
+        self._engine = engine
+        self._tasks = Tasks()
+        self.languages = Languages(runtimes, installed)
+        self.sessions = self._make_sessions()
+        self._pools = {
+            name: Pool(engine, self._warm_spec(runtimes[name], installed[name]), getattr(config.pool, name, 0))
+            for name in self.languages.ready()
+        }
+        admission = Admission(config.max_concurrent, config.max_queue, config.policy.requests_per_minute)
+        self.executor = Executor(
+            engine,
+            self.languages,
+            self._pools,
+            admission,
+            self.sessions,
+            self._tasks,
+            config.policy.setup_timeout_ms,
+        )
+
+    def _make_sessions(self) -> Sessions:
+        cleanup, policy = self._config.cleanup, self._config.policy
+        return Sessions(
+            self._engine,
+            self._tasks,
+            idle_s=cleanup.max_container_age_ms / 1000 if cleanup.auto_prune else None,
+            max_per_caller=policy.max_sessions_per_key,
+            max_users=self._config.max_queue + 1,
+        )
+
+    def _warm_spec(self, runtime: Runtime, install: Install) -> SandboxSpec:
+        return SandboxSpec(
+            runtime=runtime.name,
+            limits=default_limits(self._config),
+            boot=runtime.boot(install),
+            network=Network.NONE,
+        )
+
+    def command(self, body: ExecuteBody, caller: str, session_id: str | None) -> Command:
+        """What a body asks for; in a session, what it does not mention stays as the session has it.
+
+        Raises InvalidRequest and Forbidden.
+        """
+        standing = self.sessions.spec(caller, session_id) if session_id else None
+        return to_command(body, self._config, standing)
+
+    async def start(self) -> None:
+        """Start the engine and begin to fill the pools. Raises EngineFailure."""
+        await self._engine.start()
+        for pool in self._pools.values():
+            pool.start()
+
+    async def close(self) -> None:
+        """End all sessions, destroy all sandboxes, close the engine."""
+        await self.sessions.close()
+        for pool in self._pools.values():
+            await pool.close()
+        await self._tasks.finish()
+        await self._engine.close()

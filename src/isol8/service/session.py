@@ -1,0 +1,153 @@
+"""One session: a sandbox that its caller has named, and that lives across executions.
+
+Executions take turns in order of arrival. The first one makes the sandbox; the others, of whatever runtime, find it
+there. Files go in and out at any time, also while a program runs. A sandbox that died is not replaced in silence: the
+next execution gets a new one and a warning.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from typing import TypeVar
+
+from isol8.engines.base import Engine
+from isol8.engines.sandbox import Sandbox
+from isol8.errors import Conflict, EngineFailure, NotFound
+from isol8.model import SandboxSpec
+from isol8.service.lease import Lease
+from isol8.tasks import Tasks
+
+_NEW_SANDBOX = "The session's sandbox had ended; this is a new one, without its files and processes"
+_FILE_TIMEOUT_S = 120
+
+Transferred = TypeVar("Transferred")
+
+
+class Session:
+    """`users` counts those who execute, wait or move files: a session without any is idle."""
+
+    def __init__(self, name: str, engine: Engine, tasks: Tasks) -> None:
+        self.name = name
+        self.users = 0
+        self.created_at = self.last_accessed_at = datetime.now(UTC)
+        self._engine = engine
+        self._tasks = tasks
+        self._turn = asyncio.Lock()
+        self._sandbox: Sandbox | None = None
+        self._lost = False
+        self._deleted = False
+
+    @property
+    def active(self) -> bool:
+        """Whether something is being executed."""
+        return self._turn.locked()
+
+    @property
+    def unused(self) -> bool:
+        """Whether there is nothing to it: it never had a sandbox."""
+        return self._sandbox is None and not self._lost
+
+    @property
+    def spec(self) -> SandboxSpec | None:
+        """What its live sandbox has now."""
+        return self._sandbox.spec if self._sandbox and not self._sandbox.dead else None
+
+    def touch(self) -> None:
+        """It is used now."""
+        self.last_accessed_at = datetime.now(UTC)
+
+    def check(self) -> None:
+        """Raises Conflict when the session was deleted."""
+        if self._deleted:
+            raise Conflict("The session was deleted while the execution was in progress", code="session_deleted")
+
+    async def wait_turn(self) -> None:
+        """Wait until it is the caller's turn, which `lease` or `end_turn` ends. Raises Conflict when deleted."""
+        await self._turn.acquire()
+        if self._deleted:
+            self.end_turn()
+            self.check()
+
+    def end_turn(self) -> None:
+        """Let the next one in line execute."""
+        self._turn.release()
+
+    async def lease(self, spec: SandboxSpec, make: Callable[[SandboxSpec], Awaitable[Sandbox]]) -> Lease:
+        """The session's sandbox, made if there is none, for the one whose turn it is. Releasing it ends the turn.
+
+        Raises Conflict when it has another network or was deleted, EngineFailure when it cannot be made.
+        """
+        self._drop_dead()
+        warnings = (_NEW_SANDBOX,) if self._lost else ()
+        if self._sandbox is None:
+            made = await make(spec)
+            if self._deleted:
+                self._tasks.start(self._engine.destroy(made))
+                self.check()
+            self._sandbox, self._lost = made, False
+        elif self._sandbox.spec.network is not spec.network:
+            raise Conflict(
+                f"The session's network is {self._sandbox.spec.network}; it cannot change while the session lives"
+            )
+        return Lease(self._sandbox, self._give_back, self.check, warnings)
+
+    def _drop_dead(self) -> None:
+        if self._sandbox and self._sandbox.dead:
+            self._tasks.start(self._engine.destroy(self._sandbox))
+            self._sandbox, self._lost = None, True
+
+    def _give_back(self, running: bool) -> None:
+        self._drop_dead()
+        if running and self._sandbox:
+            self._tasks.start(self._clear(self._sandbox))
+        else:
+            self.end_turn()
+
+    async def _clear(self, sandbox: Sandbox) -> None:
+        """End what an execution that was given up has left running; only then is it the next one's turn."""
+        try:
+            await sandbox.kill()
+        except EngineFailure:
+            sandbox.disconnect()  # it does not answer, so there is nothing to be kept
+            self._drop_dead()
+        finally:
+            self.end_turn()
+
+    async def put(self, path: str, content: bytes) -> None:
+        """Write a file, whole or not at all. Raises NotFound (no sandbox), InvalidRequest, SandboxFull."""
+        sandbox = await self._live()
+        await self._bounded(sandbox.put(path, content))
+
+    async def get(self, path: str) -> bytes:
+        """Read a file. Raises NotFound (no sandbox, no file), InvalidRequest."""
+        sandbox = await self._live()
+        limits = sandbox.spec.limits
+        return await self._bounded(sandbox.get(path, max(limits.sandbox_bytes, limits.tmp_bytes)))
+
+    async def _live(self) -> Sandbox:
+        if self._sandbox is None:
+            async with self._turn:  # whoever has it is making the sandbox
+                pass
+        if self._sandbox is None or self._sandbox.dead or self._deleted:
+            raise NotFound("Session not found")
+        return self._sandbox
+
+    async def _bounded(self, transfer: Awaitable[Transferred]) -> Transferred:
+        """A transfer cannot go on for ever, whatever the program does to the file."""
+        try:
+            async with asyncio.timeout(_FILE_TIMEOUT_S):
+                return await transfer
+        except TimeoutError as error:
+            raise EngineFailure("the sandbox does not answer") from error
+        except EngineFailure as error:
+            if self._deleted:
+                raise NotFound("Session not found") from error
+            raise
+
+    async def delete(self) -> None:
+        """End it and whatever runs in it; returns when its sandbox is gone."""
+        self._deleted = True
+        if self._sandbox:
+            await self._engine.destroy(self._sandbox)

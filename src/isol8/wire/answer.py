@@ -1,0 +1,160 @@
+"""What callers get. The models describe it; the functions write it, without a detour through the models: this is
+on the path of every execution."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+import orjson
+
+from isol8.model import Outcome, Result
+from isol8.wire.strict import Strict
+
+
+class UsageAnswer(Strict):
+    """What an execution consumed, measured outside the sandbox."""
+
+    cpu_ms: int
+    wall_ms: int
+    peak_memory_bytes: int
+
+
+class ResultAnswer(Strict):
+    """What came of an execution."""
+
+    stdout: str
+    stderr: str
+    exit_code: int
+    duration_ms: int
+    truncated: bool
+    execution_id: str
+    runtime: str
+    timestamp: str
+    container_id: str
+    timed_out: bool
+    usage: UsageAnswer
+    files: dict[str, str] | None = None
+    file_errors: dict[str, str] | None = None
+    warnings: list[str] | None = None
+
+
+class Problem(Strict):
+    """Every answer that is not a success."""
+
+    error: str
+    code: str | None = None
+
+
+class OutOfMemoryProblem(Problem):
+    """The answer when the kernel killed the program for memory."""
+
+    execution_id: str
+    stdout: str
+    stderr: str
+
+
+class StreamEvent(Strict):
+    """One event of POST /execute/stream."""
+
+    type: Literal["stdout", "stderr", "exit", "error"]
+    data: str
+
+
+class Health(Strict):
+    """The answer of GET /health."""
+
+    status: Literal["ok"]
+    version: str
+
+
+class Done(Strict):
+    """The answer when there is nothing to say."""
+
+    ok: Literal[True]
+
+
+class Download(Strict):
+    """The answer of GET /file."""
+
+    content: str
+
+
+class SessionAnswer(Strict):
+    """A session of the caller's."""
+
+    id: str
+    is_active: bool
+    created_at: str
+    last_accessed_at: str
+
+
+class SessionsAnswer(Strict):
+    """The answer of GET /sessions."""
+
+    sessions: list[SessionAnswer]
+
+
+class RuntimeAnswer(Strict):
+    """A language, and the command that installs it."""
+
+    name: str
+    version: str | None
+    ready: bool
+    install: str
+
+
+class RuntimesAnswer(Strict):
+    """The answer of GET /runtimes."""
+
+    runtimes: list[RuntimeAnswer]
+
+
+def timestamp(moment: datetime) -> str:
+    """ISO 8601, UTC, milliseconds, `Z`."""
+    return f"{moment.astimezone(UTC).replace(tzinfo=None).isoformat(timespec='milliseconds')}Z"
+
+
+def to_base64(content: bytes) -> str:
+    """Standard, padded base64."""
+    return base64.b64encode(content).decode("ascii")
+
+
+def to_json(value: Mapping[str, Any]) -> bytes:
+    """Compact JSON."""
+    return orjson.dumps(value)
+
+
+def result_json(result: Result) -> bytes:
+    """The body that answers an execution which was not killed for memory."""
+    body: dict[str, Any] = {
+        "stdout": result.stdout,
+        "stderr": result.stderr,
+        "exitCode": result.exit_code,
+        "durationMs": result.duration_ms,
+        "truncated": result.truncated,
+        "executionId": result.execution_id,
+        "runtime": result.runtime,
+        "timestamp": timestamp(result.started_at),
+        "containerId": result.sandbox_id,
+        "timedOut": result.outcome is Outcome.TIMED_OUT,
+        "usage": {
+            "cpuMs": result.usage.cpu_ms,
+            "wallMs": result.usage.wall_ms,
+            "peakMemoryBytes": result.usage.peak_memory_bytes,
+        },
+    }
+    if result.files or result.file_errors:
+        body["files"] = {path: to_base64(content) for path, content in result.files.items()}
+    if result.file_errors:
+        body["fileErrors"] = dict(result.file_errors)
+    if result.warnings:
+        body["warnings"] = list(result.warnings)
+    return to_json(body)
+
+
+def event_frame(kind: str, data: str) -> bytes:
+    """One event of a stream."""
+    return b"data: " + orjson.dumps({"type": kind, "data": data}) + b"\n\n"

@@ -1,0 +1,163 @@
+"""An engine in memory, at the seam where real ones stand. What its sandboxes run is a script, one step a line:
+
+    out TEXT, err TEXT    write a line          raw HEX    write these bytes to stdout
+    hang                  until killed          exit N     end with this code
+    oom                   be killed for memory  die        end the whole sandbox
+    say NAME, wait NAME   set, await an event of the engine
+
+A script that runs out of lines ends with 0.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from collections import Counter, defaultdict
+from collections.abc import AsyncGenerator
+
+from isol8.engines.sandbox import Chunk, Connection, Exit, Sandbox
+from isol8.errors import Conflict, EngineFailure, NotFound
+from isol8.model import Limits, Plan, SandboxSpec, Usage
+from isol8.runtimes.base import Install
+
+INSTALLED = {
+    "bash": Install("/usr/bin/bash", "5.2", None),
+    "python": Install("/usr/bin/python3", "3.11", None),
+}
+
+
+class ScriptedSandbox(Sandbox):
+    """Plays what it is given."""
+
+    def __init__(self, name: str, spec: SandboxSpec, engine: ScriptedEngine) -> None:
+        super().__init__(name, spec, Connection())
+        self.engine = engine
+        self.files: dict[str, bytes] = {}
+        self.plans: list[Plan] = []
+        self.oom_kills = 0
+        self.deaf = False  # does not answer to `kill`
+        self._stop = asyncio.Event()
+
+    def disconnect(self) -> None:
+        super().disconnect()
+        self._stop.set()
+
+    def _check(self) -> None:
+        if self.dead:
+            raise EngineFailure("the sandbox ended")
+
+    async def run(self, plan: Plan, *, stdin: bytes, output_bytes: int) -> AsyncGenerator[Chunk | Exit, None]:
+        self._check()
+        self.plans.append(plan)
+        self.engine.running += 1
+        self._stop.clear()
+        try:
+            for step in plan.source.decode().splitlines():
+                item = await self._step(*step.partition(" ")[::2])
+                self._check()
+                if item:
+                    yield item
+                if isinstance(item, Exit):
+                    return
+            yield Exit(0)
+        finally:
+            self.engine.running -= 1
+
+    async def _step(self, verb: str, value: str) -> Chunk | Exit | None:
+        if verb in ("out", "err"):
+            return Chunk(f"std{verb}", f"{value}\n".encode())
+        if verb == "raw":
+            return Chunk("stdout", bytes.fromhex(value))
+        if verb == "exit":
+            return Exit(int(value))
+        if verb == "oom":
+            self.oom_kills += 1
+            return Exit(137)
+        if verb == "die":
+            self.disconnect()
+        elif verb == "hang":
+            await self._stop.wait()
+            return Exit(137)
+        elif verb == "say":
+            self.engine.events[value].set()
+        elif verb == "wait":
+            await self.engine.events[value].wait()
+        return None
+
+    async def kill(self) -> None:
+        self._check()
+        self.engine.calls["kill"] += 1
+        if self.deaf:
+            raise EngineFailure("the sandbox does not answer")
+        self._stop.set()
+
+    async def put(self, path: str, content: bytes) -> None:
+        self._check()
+        self.files[path] = content
+
+    async def get(self, path: str, max_bytes: int) -> bytes:
+        self._check()
+        if path not in self.files:
+            raise NotFound(f"File not found: {path}")
+        return self.files[path]
+
+
+class ScriptedEngine:
+    """Implements `Engine`. `failures` is how many creations will fail; `held` stops them until `release`d."""
+
+    def __init__(self) -> None:
+        self.live: dict[str, ScriptedSandbox] = {}
+        self.events: defaultdict[str, asyncio.Event] = defaultdict(asyncio.Event)
+        self.calls: Counter[str] = Counter()
+        self.failures = 0
+        self.making = 0
+        self.most_making = 0
+        self.running = 0
+        self.closed = False
+        self.gate = asyncio.Event()
+        self.gate.set()
+
+    async def start(self) -> None:
+        self.calls["start"] += 1
+
+    async def close(self) -> None:
+        self.closed = True
+
+    async def create(self, spec: SandboxSpec) -> ScriptedSandbox:
+        self.calls["create"] += 1
+        self.making += 1
+        self.most_making = max(self.most_making, self.making)
+        try:
+            await self.gate.wait()
+            await asyncio.sleep(0)
+        finally:
+            self.making -= 1
+        if self.failures:
+            self.failures -= 1
+            raise EngineFailure("no more room")
+        sandbox = ScriptedSandbox(f"sandbox-{self.calls['create']}", spec, self)
+        self.live[sandbox.id] = sandbox
+        return sandbox
+
+    async def limit(self, sandbox: Sandbox, limits: Limits) -> None:
+        self.calls["limit"] += 1
+        if limits.memory_bytes < 4096:
+            raise Conflict("more memory is in use")
+        sandbox.spec = dataclasses.replace(sandbox.spec, limits=limits)
+
+    async def usage(self, sandbox: Sandbox) -> Usage:
+        if sandbox.id not in self.live:
+            raise EngineFailure("the sandbox is gone")
+        return Usage(cpu_ms=7, peak_memory_bytes=4096, oom_kills=self.live[sandbox.id].oom_kills)
+
+    async def destroy(self, sandbox: Sandbox) -> None:
+        sandbox.disconnect()
+        self.live.pop(sandbox.id, None)
+
+
+async def until(condition: object, seconds: float = 5.0) -> None:
+    """Wait until calling `condition` gives something true."""
+    assert callable(condition)
+    async with asyncio.timeout(seconds):
+        while not condition():
+            await asyncio.sleep(0.001)
