@@ -1,0 +1,273 @@
+"""Sessions: a sandbox that a caller names and comes back to. Files and background processes persist."""
+
+from __future__ import annotations
+
+import re
+import threading
+import time
+import uuid
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.conftest import Serve
+from tests.support import machine, programs
+from tests.support.calls import body, delete, execute, refusal, refused, upload
+
+LOOK = "import os; print(sorted(os.listdir('/sandbox')))"
+
+
+def _ids(client: httpx.Client) -> dict[str, Any]:
+    answer = client.get("/sessions")
+    assert answer.status_code == 200
+    return {entry["id"]: entry for entry in answer.json()["sessions"]}
+
+
+def test_files_persist(client: httpx.Client, session: str) -> None:
+    execute(client, "open('/sandbox/a', 'w').write('one'); open('/tmp/b', 'w').write('two')", sessionId=session)
+    result = execute(client, "print(open('/sandbox/a').read(), open('/tmp/b').read())", sessionId=session)
+    assert result["stdout"] == "one two\n"
+
+
+def test_the_sandbox_is_the_same(client: httpx.Client, session: str) -> None:
+    results = [execute(client, "print(1)", sessionId=session) for _ in range(3)]
+    assert len({result["containerId"] for result in results}) == 1
+    assert len({result["executionId"] for result in results}) == 3
+
+
+def test_sessions_are_apart(client: httpx.Client, session: str) -> None:
+    other = f"{session}-other"
+    execute(client, "open('/sandbox/mine', 'w')", sessionId=session)
+    assert "mine" not in execute(client, LOOK, sessionId=other)["stdout"]
+    delete(client, other)
+
+
+def test_runtimes_share_the_sandbox(client: httpx.Client, session: str, runtime: str) -> None:
+    execute(client, "mkdir in; printf 'hello file' > in/data.txt", "bash", sessionId=session)
+    assert execute(client, programs.COPY_DATA_FILE[runtime], runtime, sessionId=session)["exitCode"] == 0
+    result = execute(client, "print(open('/sandbox/out.txt').read())", sessionId=session)
+    assert result["stdout"] == "HELLO FILE\n"
+
+
+def test_background_processes_persist(client: httpx.Client, session: str) -> None:
+    code = "(while :; do date +%N > /sandbox/beat; sleep 0.05; done) >/dev/null 2>&1 & echo started"
+    assert execute(client, code, "bash", sessionId=session)["stdout"] == "started\n"
+    read = "print(open('/sandbox/beat').read())"
+    machine.until(lambda: execute(client, read, sessionId=session)["stdout"].strip(), "a first beat")
+    first = execute(client, read, sessionId=session)["stdout"]
+    machine.until(
+        lambda: execute(client, read, sessionId=session)["stdout"].strip() not in ("", first.strip()), "a beat"
+    )
+
+
+def test_a_server_in_the_background_can_be_asked(client: httpx.Client, session: str) -> None:
+    start = "cd /tmp && setsid python3 -m http.server 8123 --bind 127.0.0.1 >/dev/null 2>&1 & echo started"
+    execute(client, start, "bash", sessionId=session)
+    ask = (
+        "import urllib.request, time\n"
+        "while True:\n"
+        "    try: print(urllib.request.urlopen('http://127.0.0.1:8123/').status); break\n"
+        "    except OSError: time.sleep(0.02)"
+    )
+    assert execute(client, ask, sessionId=session, timeoutMs=20000)["stdout"] == "200\n"
+
+
+@pytest.mark.parametrize("code", ["import sys; sys.exit(3)", "1/0", "import os; os._exit(5)", "import os; os.abort()"])
+def test_a_failing_program_does_not_end_the_session(client: httpx.Client, session: str, code: str) -> None:
+    execute(client, "open('kept', 'w').write('kept')", sessionId=session)
+    assert execute(client, code, sessionId=session)["exitCode"] != 0
+    assert execute(client, "print(open('kept').read())", sessionId=session)["stdout"] == "kept\n"
+
+
+def test_a_timeout_ends_the_run_and_keeps_the_files(client: httpx.Client, session: str) -> None:
+    execute(client, "open('kept', 'w').write('kept')", sessionId=session)
+    result = execute(client, "print('before', flush=True)\nwhile True: pass", sessionId=session, timeoutMs=500)
+    assert (result["timedOut"], result["exitCode"], result["stdout"]) == (True, 137, "before\n")
+    assert execute(client, "print(open('kept').read())", sessionId=session)["stdout"] == "kept\n"
+
+
+def test_usage_counts_one_execution_alone(client: httpx.Client, session: str) -> None:
+    burn = "import time\nend = time.process_time() + 0.5\nwhile time.process_time() < end: pass"
+    assert execute(client, burn, sessionId=session)["usage"]["cpuMs"] >= 450
+    assert execute(client, "print(1)", sessionId=session)["usage"]["cpuMs"] < 400
+
+
+@pytest.mark.parametrize("name", ["a", "A-Z_09.:x", "x" * 128, "..", "-", "session:1.2_3"])
+def test_names_that_are_allowed(client: httpx.Client, name: str) -> None:
+    assert execute(client, "print(1)", sessionId=name)["stdout"] == "1\n"
+    assert name in _ids(client)
+    client.request("DELETE", f"/session/{name.replace('..', '%2e%2e')}")
+
+
+@pytest.mark.parametrize("name", ["", " ", "a/b", "a b", "é", "x" * 129, "a\n", "a\0", "$(x)"])
+def test_names_that_are_not(client: httpx.Client, name: str) -> None:
+    refused(client, 400, body("print(1)", sessionId=name), mentions="sessionId")
+
+
+def test_delete(client: httpx.Client, session: str) -> None:
+    mark = f"3600.{uuid.uuid4().int % 10**12}"
+    execute(client, f"setsid sleep {mark} >/dev/null 2>&1 & touch /sandbox/old", "bash", sessionId=session)
+    assert machine.running(mark)
+    delete(client, session)
+    machine.until(lambda: not machine.running(mark), "its processes are gone", 5)
+    assert session not in _ids(client)
+    refusal(client.get("/file", params={"sessionId": session, "path": "/sandbox/old"}), 404, "Session not found")
+    assert "old" not in execute(client, LOOK, sessionId=session)["stdout"]
+
+
+def test_delete_ends_a_run_in_progress_with_a_clear_error(client: httpx.Client, session: str) -> None:
+    mark = f"3600.{uuid.uuid4().int % 10**12}"
+    code = f"import subprocess; subprocess.run(['sleep', '{mark}'])"
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(client.post, "/execute", json=body(code, sessionId=session, timeoutMs=60000))
+        machine.until(lambda: machine.running(mark), "the program runs")
+        delete(client, session)
+        answer = running.result(20)
+    assert answer.status_code != 200
+    refusal(answer, answer.status_code)
+    machine.until(lambda: not machine.running(mark), "the program is gone", 5)
+
+
+def test_list(client: httpx.Client, session: str) -> None:
+    assert session not in _ids(client)
+    execute(client, "print(1)", sessionId=session)
+    entry = _ids(client)[session]
+    assert isinstance(entry["isActive"], bool)
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", entry["lastAccessedAt"])
+    execute(client, "print(1)", sessionId=session)
+    assert _ids(client)[session]["lastAccessedAt"] >= entry["lastAccessedAt"]
+
+
+def test_ephemeral_executions_are_no_sessions(client: httpx.Client) -> None:
+    before = set(_ids(client))
+    execute(client, "print(1)")
+    assert set(_ids(client)) <= before
+
+
+def test_calls_on_one_session_run_one_at_a_time_each_with_its_own_output(client: httpx.Client, session: str) -> None:
+    code = (
+        "import os, time\n"
+        "os.mkdir('/sandbox/lock')\n"  # fails when another one is inside
+        "print({n}); time.sleep(0.05); print({n} * 100)\n"
+        "os.rmdir('/sandbox/lock')"
+    )
+    with ThreadPoolExecutor(12) as pool:
+        results = list(pool.map(lambda n: execute(client, code.format(n=n), sessionId=session), range(12)))
+    for number, result in enumerate(results):
+        assert (result["stdout"], result["stderr"]) == (f"{number}\n{number * 100}\n", "")
+
+
+def test_calls_run_in_order_of_arrival(client: httpx.Client, session: str) -> None:
+    wait = "import os, time\nwhile not os.path.exists('/sandbox/go'): time.sleep(0.01)"
+    with ThreadPoolExecutor(6) as pool:
+        first = pool.submit(execute, client, wait, sessionId=session, timeoutMs=60000)
+        machine.until(lambda: session in _ids(client), "the session")
+        calls = []
+        for number in range(5):
+            code = f"open('/sandbox/order', 'a').write('{number}')"
+            calls.append(pool.submit(execute, client, code, sessionId=session))
+            # Arrival is what the server sees: a call of another session through the same loop comes after it.
+            time.sleep(0.1)
+            client.get("/sessions")
+        assert upload(client, session, "/sandbox/go", b"").status_code == 200
+        for call in [first, *calls]:
+            call.result(60)
+    assert execute(client, "print(open('/sandbox/order').read())", sessionId=session)["stdout"] == "01234\n"
+
+
+def test_four_concurrent_first_calls_make_one_sandbox(client: httpx.Client, session: str) -> None:
+    barrier = threading.Barrier(4)
+
+    def call(number: int) -> dict[str, Any]:
+        barrier.wait()
+        return execute(client, f"print({number}); open('/sandbox/f{number}', 'w')", sessionId=session)
+
+    with ThreadPoolExecutor(4) as pool:
+        results = list(pool.map(call, range(4)))
+    assert [result["stdout"] for result in results] == [f"{n}\n" for n in range(4)]
+    assert len({result["containerId"] for result in results}) == 1
+    assert execute(client, LOOK, sessionId=session)["stdout"].count("'f") == 4
+
+
+def test_a_call_that_waits_counts_its_timeout_from_its_own_start(client: httpx.Client, session: str) -> None:
+    with ThreadPoolExecutor(2) as pool:
+        slow = pool.submit(execute, client, "import time; time.sleep(1.5)", sessionId=session)
+        machine.until(lambda: session in _ids(client), "the session")
+        quick = pool.submit(execute, client, "print('ran')", sessionId=session, timeoutMs=1000)
+        assert not slow.result(60)["timedOut"]
+        assert quick.result(60)["stdout"] == "ran\n"
+
+
+def test_later_calls_may_change_limits(client: httpx.Client, session: str) -> None:
+    grab = "x = b'x' * (100 << 20); print('got it')"
+    small, large = {"memoryLimit": "64m"}, {"memoryLimit": "256m"}
+    assert execute(client, grab, sessionId=session, options=large)["stdout"] == "got it\n"
+    refusal(client.post("/execute", json=body(grab, sessionId=session, options=small)), 500, "OOM")
+    assert execute(client, grab, sessionId=session, options=large)["stdout"] == "got it\n"
+
+
+def test_sizes_may_grow(client: httpx.Client, session: str) -> None:
+    fill = "open('/sandbox/big', 'wb').write(b'x' * (12 << 20)); print('fits')"
+    result = execute(client, fill, sessionId=session, options={"sandboxSize": "8m"})
+    assert "No space left" in result["stderr"]
+    assert execute(client, fill, sessionId=session, options={"sandboxSize": "16m"})["stdout"] == "fits\n"
+
+
+def test_what_cannot_be_changed_is_a_409_that_says_so(client: httpx.Client, session: str) -> None:
+    fill = "open('/sandbox/big', 'wb').write(b'x' * (20 << 20)); print('fits')"
+    assert execute(client, fill, sessionId=session, options={"sandboxSize": "32m"})["stdout"] == "fits\n"
+    refused(client, 409, body("1", sessionId=session, options={"sandboxSize": "4m"}), mentions="sandboxSize")
+    assert execute(client, "print('alive')", sessionId=session)["stdout"] == "alive\n"
+
+
+def test_a_session_belongs_to_its_key(serve: Serve) -> None:
+    running = serve({"apiKeys": ["key-one", "key-two"]}, key=None)
+    with running.client("key-one") as one, running.client("key-two") as two:
+        execute(one, "open('/sandbox/secret', 'w').write('of one')", sessionId="shared-name")
+        upload(one, "shared-name", "/sandbox/file", b"of one")
+        assert _ids(two) == {}
+        for path in ("/sandbox/secret", "/sandbox/file"):
+            refusal(two.get("/file", params={"sessionId": "shared-name", "path": path}), 404, "Session not found")
+        refusal(upload(two, "shared-name", "/sandbox/x", b"x"), 404, "Session not found")
+        delete(two, "shared-name")
+        assert "secret" in execute(one, LOOK, sessionId="shared-name")["stdout"]
+        assert "secret" not in execute(two, LOOK, sessionId="shared-name")["stdout"]
+        assert set(_ids(one)) == set(_ids(two)) == {"shared-name"}
+
+
+def test_idle_sessions_are_removed_and_running_ones_never(serve: Serve) -> None:
+    running = serve({"cleanup": {"autoPrune": True, "maxContainerAgeMs": 1500}})
+    with running.client() as client, ThreadPoolExecutor(1) as pool:
+        execute(client, "open('/sandbox/idle', 'w')", sessionId="idle")
+        busy = pool.submit(execute, client, "import time; time.sleep(5); print('not removed')", sessionId="busy")
+        machine.until(lambda: "busy" in _ids(client), "the busy session")
+        machine.until(lambda: "idle" not in _ids(client), "the idle session is gone", 30)
+        assert "busy" in _ids(client)
+        assert busy.result(60)["stdout"] == "not removed\n"
+        machine.until(lambda: "busy" not in _ids(client), "the other one is gone too", 30)
+        assert "idle" not in execute(client, LOOK, sessionId="idle")["stdout"]
+
+
+def test_the_number_of_sessions_of_a_key_is_bounded(serve: Serve) -> None:
+    running = serve({"policy": {"maxSessionsPerKey": 2}})
+    with running.client() as client:
+        for name in ("one", "two"):
+            execute(client, "print(1)", sessionId=name)
+        answer = client.post("/execute", json=body("print(1)", sessionId="three"))
+        assert 400 <= answer.status_code < 600
+        refusal(answer, answer.status_code, "session")
+        delete(client, "one")
+        assert execute(client, "print(1)", sessionId="three")["stdout"] == "1\n"
+
+
+def test_a_killed_session_is_usable_or_says_so(client: httpx.Client, session: str) -> None:
+    """Memory kills in a session: the next call has an answer with meaning, and a fresh or the same sandbox."""
+    eat = body("x = b'x' * (1 << 30)", sessionId=session, options={"memoryLimit": "64m"})
+    refusal(client.post("/execute", json=eat), 500, "OOM")
+    answer = client.post("/execute", json=body("print('after')", sessionId=session))
+    if answer.status_code != 200:
+        refusal(answer, answer.status_code)
+        answer = client.post("/execute", json=body("print('after')", sessionId=session))
+    assert answer.json()["stdout"] == "after\n"

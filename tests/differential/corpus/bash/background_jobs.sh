@@ -1,0 +1,12 @@
+sleep 0.05 && echo background &
+job=$!
+jobs -r | sed 's/.*sleep/sleep/'
+wait "$job"
+echo "waited $?"
+(exit 7) &
+wait $!
+echo "status $?"
+sleep 60 &
+kill %2 2>/dev/null || kill $!
+wait $!
+echo "killed $?"

@@ -1,0 +1,1 @@
+for i in {1..8000}; do echo "line $i xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx"; ((i % 8)) || echo "err $i" >&2; done

@@ -1,0 +1,4 @@
+set -u
+echo "${unset:-default}"
+echo "$unset"
+echo never

@@ -1,0 +1,3 @@
+echo "this is printed"
+if true; then
+  echo unfinished

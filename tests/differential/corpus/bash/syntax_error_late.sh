@@ -1,0 +1,4 @@
+echo one
+echo two
+for x in; done )
+echo three

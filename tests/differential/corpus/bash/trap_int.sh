@@ -1,0 +1,6 @@
+trap 'echo caught INT' INT
+kill -INT $$
+echo "went on $?"
+trap - INT
+kill -INT $$
+echo never

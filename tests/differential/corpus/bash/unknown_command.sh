@@ -1,0 +1,7 @@
+nonexistent_command --flag
+echo "status $?"
+./main.sh.missing
+echo "status $?"
+/sandbox
+echo "status $?"
+exit

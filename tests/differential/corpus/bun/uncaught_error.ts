@@ -1,0 +1,3 @@
+console.log('before');
+function fail(): never { throw new TypeError('uncaught', { cause: new Error('the cause') }); }
+fail();

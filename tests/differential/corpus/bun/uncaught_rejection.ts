@@ -1,0 +1,2 @@
+setTimeout(() => console.log('not reached?'), 50);
+Promise.reject(new Error('rejected'));

@@ -1,0 +1,6 @@
+console.log("before");
+globalThis.addEventListener("unload", () => console.log("unload"));
+function fail(): never {
+  throw new TypeError("uncaught", { cause: new Error("the cause") });
+}
+fail();

@@ -1,0 +1,3 @@
+import fs from 'fs';
+const x = require('path');
+console.log(x);

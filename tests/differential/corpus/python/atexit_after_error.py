@@ -1,0 +1,10 @@
+import atexit
+
+
+@atexit.register
+def goodbye():
+    print("goodbye")
+    raise SystemExit(5)
+
+
+raise ValueError("the exit code is 1")

@@ -1,0 +1,9 @@
+import sys
+
+
+def hook(kind, value, tb):
+    raise TypeError("the hook fails too")
+
+
+sys.excepthook = hook
+{}["missing"]

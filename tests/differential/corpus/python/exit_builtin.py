@@ -1,0 +1,2 @@
+print(exit, quit, type(exit))
+exit(5)

@@ -1,0 +1,8 @@
+import atexit
+import sys
+
+atexit.register(print, "atexit")
+try:
+    sys.exit()
+finally:
+    print("finally")

@@ -1,0 +1,18 @@
+import sys
+
+print(sys.argv, sys.orig_argv)
+print(sys.flags)
+print(sys.path)
+print(sys.path_hooks, sorted(p for p in sys.path_importer_cache))
+print(sys.meta_path)
+print(sys.executable, sys._base_executable, sys.prefix, sys.base_prefix, sys.exec_prefix, sys.platlibdir)
+print(sys.warnoptions, sys._xoptions, sys.dont_write_bytecode, sys.pycache_prefix)
+print(sys.getrecursionlimit(), sys.getswitchinterval(), sys.gettrace(), sys.getprofile(), sys.thread_info)
+print(sys.excepthook, sys.displayhook, sys.unraisablehook, sys.breakpointhook)
+print(sys.excepthook is sys.__excepthook__, sys.displayhook is sys.__displayhook__)
+print(sys.stdin, sys.stdout, sys.stderr, sys.stdout is sys.__stdout__)
+print(sys.stdout.line_buffering, sys.stderr.line_buffering, sys.stdout.write_through, sys.stdout.newlines)
+print(hasattr(sys, "ps1"), hasattr(sys, "last_value"), hasattr(sys, "tracebacklimit"), sys.is_finalizing())
+print(sys.hash_info, sys.int_info, sys.get_int_max_str_digits(), sys.version)
+print(sorted(name for name in dir(sys)))
+print(sys.get_asyncgen_hooks(), sys.get_coroutine_origin_tracking_depth())

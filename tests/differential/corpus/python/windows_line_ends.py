@@ -1,0 +1,5 @@
+print("one")
+text = """a
+b"""
+print(repr(text))
+raise ValueError("x")

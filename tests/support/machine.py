@@ -1,0 +1,135 @@
+"""Watching the machine from outside the server: processes, cgroups, mounts, descriptors, memory.
+
+Nothing here asks the server. What `/proc` and `/sys/fs/cgroup` say is what counts.
+"""
+
+from __future__ import annotations
+
+import glob
+import os
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+Found = TypeVar("Found")
+
+
+def until(condition: Callable[[], Found | None], what: str, seconds: float = 20.0) -> Found:
+    """Call `condition` until it gives something true, and return that.
+
+    Raises AssertionError, naming `what`, when the deadline passes first.
+    """
+    deadline = time.monotonic() + seconds
+    while True:
+        found = condition()
+        if found:
+            return found
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not within {seconds:g} s: {what}")
+        time.sleep(0.02)
+
+
+def _read(path: str) -> bytes:
+    """A file of /proc; empty when its process is gone."""
+    try:
+        with open(path, "rb") as file:
+            return file.read()
+    except (FileNotFoundError, ProcessLookupError):
+        return b""
+
+
+def _pids() -> list[int]:
+    return [int(name) for name in os.listdir("/proc") if name.isdigit()]
+
+
+def parent(pid: int) -> int | None:
+    """Who started the process, or took it over; None when it is gone."""
+    status = _read(f"/proc/{pid}/stat")
+    # The name may hold anything, brackets too: the fields start behind its last closing one.
+    return int(status.rpartition(b")")[2].split()[1]) if status else None
+
+
+def is_zombie(pid: int) -> bool:
+    """Whether the process has ended and waits for its parent."""
+    return _read(f"/proc/{pid}/stat").rpartition(b")")[2].split()[:1] == [b"Z"]
+
+
+def descendants(root: int) -> set[int]:
+    """Children of `root`, their children, and so on; `root` is not among them."""
+    parents = {pid: parent(pid) for pid in _pids()}
+    found: set[int] = set()
+    grown = {root}
+    while grown:
+        grown = {pid for pid, above in parents.items() if above in grown} - found
+        found |= grown
+    return found
+
+
+def marked(mark: str) -> set[int]:
+    """Processes that were started, or forked, with `mark` in their environment."""
+    found = set()
+    for pid in _pids():
+        try:
+            environment = _read(f"/proc/{pid}/environ")
+        except PermissionError:
+            continue  # closed even to root: the machine's own, as its first process may be
+        if mark.encode() in environment:
+            found.add(pid)
+    return found
+
+
+def running(argument: str) -> set[int]:
+    """Live processes whose command line contains `argument`."""
+    return {pid for pid in _pids() if argument.encode() in _read(f"/proc/{pid}/cmdline") and not is_zombie(pid)}
+
+
+def alive(pids: set[int]) -> set[int]:
+    """Those of `pids` that still exist and have not ended."""
+    return {pid for pid in pids if started(pid) is not None}
+
+
+def started(pid: int) -> bytes | None:
+    """When a process was started, in the kernel's ticks; None when it is gone or has ended. Ids are used again:
+    only together with this do they name a process."""
+    fields = _read(f"/proc/{pid}/stat").rpartition(b")")[2].split()
+    return fields[19] if fields and fields[0] != b"Z" else None
+
+
+def cgroups(server_pid: int | None = None) -> list[str]:
+    """Directories of sandboxes, in every hierarchy; of one server when its main process is given."""
+    name = "isol8-*" if server_pid is None else f"isol8-{server_pid}-*"
+    return sorted(
+        directory
+        for top in (f"/sys/fs/cgroup/{name}", f"/sys/fs/cgroup/*/{name}")
+        for start in glob.glob(top)
+        for directory, _, _ in os.walk(start)
+    )
+
+
+def cgroup_members(server_pid: int) -> set[int]:
+    """Every process in the cgroups of one server."""
+    return {int(pid) for path in cgroups(server_pid) for pid in _read(f"{path}/cgroup.procs").split()}
+
+
+def mounts() -> list[str]:
+    """The mount points this process sees, repetitions included."""
+    return sorted(line.split()[4] for line in _read("/proc/self/mountinfo").decode().splitlines())
+
+
+def descriptors(pid: int) -> list[str]:
+    """What a process has open."""
+    found = []
+    for name in os.listdir(f"/proc/{pid}/fd"):
+        try:
+            found.append(os.readlink(f"/proc/{pid}/fd/{name}"))
+        except FileNotFoundError:
+            continue  # closed while we were looking
+    return sorted(found)
+
+
+def resident_bytes(pid: int) -> int:
+    """Memory a process really holds, in bytes; 0 when it is gone."""
+    for line in _read(f"/proc/{pid}/status").splitlines():
+        if line.startswith(b"VmRSS:"):
+            return int(line.split()[1]) * 1024
+    return 0
