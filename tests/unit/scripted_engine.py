@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 from collections import Counter, defaultdict
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 
 from isol8.engines.sandbox import Chunk, Connection, Exit, Sandbox
 from isol8.errors import Conflict, EngineFailure, NotFound
@@ -35,7 +35,6 @@ class ScriptedSandbox(Sandbox):
         self.files: dict[str, bytes] = {}
         self.plans: list[Plan] = []
         self.oom_kills = 0
-        self.deaf = False  # does not answer to `kill`
         self._stop = asyncio.Event()
 
     def disconnect(self) -> None:
@@ -72,6 +71,8 @@ class ScriptedSandbox(Sandbox):
             return Exit(int(value))
         if verb == "oom":
             self.oom_kills += 1
+            if self.engine.oom_takes_all:
+                self.disconnect()
             return Exit(137)
         if verb == "die":
             self.disconnect()
@@ -87,7 +88,7 @@ class ScriptedSandbox(Sandbox):
     async def kill(self) -> None:
         self._check()
         self.engine.calls["kill"] += 1
-        if self.deaf:
+        if self.engine.deaf:
             raise EngineFailure("the sandbox does not answer")
         self._stop.set()
 
@@ -103,7 +104,7 @@ class ScriptedSandbox(Sandbox):
 
 
 class ScriptedEngine:
-    """Implements `Engine`. `failures` is how many creations will fail; `held` stops them until `release`d."""
+    """Implements `Engine`. `failures` is how many creations will fail; a closed `gate` holds them up."""
 
     def __init__(self) -> None:
         self.live: dict[str, ScriptedSandbox] = {}
@@ -114,6 +115,8 @@ class ScriptedEngine:
         self.most_making = 0
         self.running = 0
         self.closed = False
+        self.deaf = False  # its sandboxes do not answer to `kill`
+        self.oom_takes_all = False  # a kill for memory ends the whole sandbox
         self.gate = asyncio.Event()
         self.gate.set()
 
@@ -125,6 +128,7 @@ class ScriptedEngine:
 
     async def create(self, spec: SandboxSpec) -> ScriptedSandbox:
         self.calls["create"] += 1
+        name = f"sandbox-{self.calls['create']:03}"
         self.making += 1
         self.most_making = max(self.most_making, self.making)
         try:
@@ -135,7 +139,7 @@ class ScriptedEngine:
         if self.failures:
             self.failures -= 1
             raise EngineFailure("no more room")
-        sandbox = ScriptedSandbox(f"sandbox-{self.calls['create']}", spec, self)
+        sandbox = ScriptedSandbox(name, spec, self)
         self.live[sandbox.id] = sandbox
         return sandbox
 
@@ -152,12 +156,12 @@ class ScriptedEngine:
 
     async def destroy(self, sandbox: Sandbox) -> None:
         sandbox.disconnect()
+        self.calls["destroy"] += sandbox.id in self.live
         self.live.pop(sandbox.id, None)
 
 
-async def until(condition: object, seconds: float = 5.0) -> None:
-    """Wait until calling `condition` gives something true."""
-    assert callable(condition)
+async def until(condition: Callable[[], object], seconds: float = 5.0) -> None:
+    """Wait until `condition` gives something true; whatever it looks at has no event to wait for."""
     async with asyncio.timeout(seconds):
-        while not condition():
+        while not condition():  # noqa: ASYNC110
             await asyncio.sleep(0.001)

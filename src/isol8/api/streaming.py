@@ -15,7 +15,7 @@ from isol8.errors import Isol8Error
 from isol8.model import Event, Finished, Outcome, Output, Result
 from isol8.wire.answer import event_frame
 
-_SILENCE_S = 15.0
+SILENCE_S = 15.0
 _COMMENT = b": still running\n\n"
 _HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 
@@ -53,7 +53,7 @@ class EventStream(Response):
             while True:
                 waiting = asyncio.ensure_future(anext(self._events, None))
                 try:
-                    while not (await asyncio.wait((waiting,), timeout=_SILENCE_S))[0]:
+                    while not (await asyncio.wait((waiting,), timeout=SILENCE_S))[0]:
                         yield _COMMENT
                 finally:
                     await _end(waiting)

@@ -136,6 +136,7 @@ class Execution:
         try:
             return await self._engine.usage(self._sandbox)
         except EngineFailure:
+            self._lease.check()
             if self._failure is None:
                 raise
             return before

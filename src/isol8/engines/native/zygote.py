@@ -68,8 +68,9 @@ class _Request:
         self.boot = Boot(single["executable"], argv, single["path"], single["touch"] == "1")
 
 
-def hold(before: set[str], namespace: dict[str, object]) -> None:
-    """Serve clones until the supervisor goes. Returns in processes that are to run the user's program, and then
+def hold(before: tuple[set[str], set[str]], namespace: dict[str, object]) -> None:
+    """Serve clones until the supervisor goes. `before` are the names in sys.modules and sys.path_importer_cache
+    before anything of ours was imported. Returns in processes that are to run the user's program, and then
     `namespace` is that of the machine's own sitecustomize. Raises ImportError there if the machine has none.
     """
     original = namespace["__file__"]
@@ -103,14 +104,17 @@ def _uncover(path: str) -> CodeType | None:
         return compile(file.read(), path, "exec")
 
 
-def _forget(before: set[str], namespace: dict[str, object]) -> None:
-    """Leave the module table and sitecustomize's names as the interpreter's own start-up would have them."""
-    for name in set(sys.modules) - before:
+def _forget(before: tuple[set[str], set[str]], namespace: dict[str, object]) -> None:
+    """Leave the interpreter as its own start-up would have it. The collector must know all objects again: it could not
+    take apart a cycle that goes through a frozen one, such as `__main__`, and finalisers would not run at exit."""
+    modules, importers = before
+    for name in set(sys.modules) - modules:
         del sys.modules[name]
+    for name in set(sys.path_importer_cache) - importers:
+        del sys.path_importer_cache[name]
     for name in [name for name in namespace if not name.startswith("__")]:
         del namespace[name]
-    for name in [name for name in sys.path_importer_cache if name.startswith(_BOOT_DIR)]:
-        del sys.path_importer_cache[name]
+    gc.unfreeze()
 
 
 def _serve(program: bytes) -> NoReturn:

@@ -1,7 +1,7 @@
 # Shown to the interpreter of a zygote as its `sitecustomize`: see isol8/engines/native/zygote.py.
 import sys
 
-_before = set(sys.modules)
+_before = (set(sys.modules), set(sys.path_importer_cache))
 sys.path.insert(0, "/run/isol8")
 from isol8.engines.native.zygote import hold  # noqa: E402
 

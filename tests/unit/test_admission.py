@@ -1,0 +1,118 @@
+"""Who runs now, who is next, and who is turned away."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from isol8.errors import AtCapacity, RateLimited
+from isol8.service.admission import Admission
+
+
+async def arrive(admission: Admission, *callers: str) -> tuple[list[asyncio.Task[None]], list[str]]:
+    """Let callers come in this order; gives their tasks, and a list that grows as they enter."""
+    entered: list[str] = []
+
+    async def enter(caller: str) -> None:
+        await admission.enter(caller)
+        entered.append(caller)
+
+    tasks = []
+    for caller in callers:
+        tasks.append(asyncio.create_task(enter(caller)))
+        await asyncio.sleep(0)
+    return tasks, entered
+
+
+async def settle() -> None:
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+
+async def test_so_many_at_once_and_no_more() -> None:
+    admission = Admission(2, 10, 0)
+    _, entered = await arrive(admission, "a", "a", "a")
+    await settle()
+    assert entered == ["a", "a"]
+    admission.leave()
+    await settle()
+    assert entered == ["a", "a", "a"]
+
+
+async def test_keys_take_turns_and_each_is_served_in_order() -> None:
+    admission = Admission(1, 10, 0)
+    await admission.enter("z")
+    _, entered = await arrive(admission, "a", "a", "a", "b", "c", "b")
+    for _ in range(6):
+        admission.leave()
+        await settle()
+    assert entered == ["a", "b", "c", "a", "b", "a"]
+
+
+async def test_the_queue_has_an_end() -> None:
+    admission = Admission(1, 1, 0)
+    await admission.enter("a")
+    tasks, _ = await arrive(admission, "a")
+    with pytest.raises(AtCapacity) as raised:
+        await admission.enter("a")
+    assert raised.value.retry_after_s == 1
+    admission.leave()
+    await tasks[0]
+
+
+async def test_no_queue_at_all() -> None:
+    admission = Admission(1, 0, 0)
+    await admission.enter("a")
+    with pytest.raises(AtCapacity):
+        await admission.enter("a")
+    admission.leave()
+    await admission.enter("a")
+
+
+async def test_who_gives_up_leaves_no_gap() -> None:
+    admission = Admission(1, 2, 0)
+    await admission.enter("a")
+    tasks, entered = await arrive(admission, "b", "c")
+    tasks[0].cancel()
+    await settle()
+    admission.leave()
+    await settle()
+    assert entered == ["c"]
+    await arrive(admission, "d", "e")  # there is room for two again
+
+
+@pytest.mark.parametrize("leave_first", [True, False])
+async def test_a_place_given_to_someone_who_gave_up_goes_on(leave_first: bool) -> None:
+    admission = Admission(1, 9, 0)
+    await admission.enter("a")
+    tasks, entered = await arrive(admission, "b", "c")
+    if leave_first:
+        admission.leave()
+        tasks[0].cancel()
+    else:
+        tasks[0].cancel()
+        admission.leave()
+    await settle()
+    assert entered == ["c"]
+
+
+async def test_a_rate_is_refilled_evenly_and_kept_apart_for_each_key() -> None:
+    now = 100.0
+    admission = Admission(1, 1, 2, clock=lambda: now)
+    admission.charge("a")
+    admission.charge("a")
+    with pytest.raises(RateLimited) as raised:
+        admission.charge("a")
+    assert raised.value.retry_after_s == 30
+    admission.charge("b")
+    now += 29.0
+    with pytest.raises(RateLimited):
+        admission.charge("a")
+    now += 1.0
+    admission.charge("a")
+    now += 3600.0
+    admission.charge("a")
+    admission.charge("a")
+    with pytest.raises(RateLimited):
+        admission.charge("a")
