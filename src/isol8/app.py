@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import os
@@ -15,7 +16,9 @@ from collections.abc import Callable
 from signal import SIGTERM
 
 import uvicorn
+from fastapi import FastAPI
 
+from isol8.api.rehearsal import rehearse
 from isol8.api.server import create_api
 from isol8.config import Config
 from isol8.engines.native.engine import NativeEngine
@@ -52,9 +55,12 @@ def serve(config: Config, announce: Callable[[str, int], None]) -> int:
         lambda: _start_supervisor(engine_listener, owner, installed),
         ended=lambda: _sweep(owner),
     )
-    api = Child("API process", lambda: fork_child(lambda: _run_api(config, listener, engine_address, installed, owner)))
-    host, port = listener.getsockname()[:2]
-    announce(host, port)
+    api = Child("API process", lambda: fork_child(run_api))
+
+    def run_api() -> None:
+        greet = None if api.restarts else lambda: announce(*listener.getsockname()[:2])
+        _run_api(create_api(config, NativeEngine(engine_address, 0), installed), listener, owner, greet)
+
     return keep_alive([supervisor, api])
 
 
@@ -110,13 +116,22 @@ def _sweep(owner: int) -> None:
         cgroups.sweep(path, _GRACE_S)
 
 
-def _run_api(
-    config: Config, listener: socket.socket, engine_address: str, installed: dict[str, Install], launcher: int
-) -> None:
-    """The API process: everything is imported by now, so it can give up the right to read the files."""
-    engine = NativeEngine(engine_address, os.geteuid())
-    application = create_api(config, engine, installed)
-    server = uvicorn.Server(
+class _Server(uvicorn.Server):
+    """uvicorn's, which tells when it has started."""
+
+    def __init__(self, config: uvicorn.Config, tell: Callable[[], None] | None) -> None:
+        super().__init__(config)
+        self._tell = tell
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started and self._tell:
+            self._tell()
+
+
+def _run_api(application: FastAPI, listener: socket.socket, launcher: int, tell: Callable[[], None] | None) -> None:
+    """The API process: what it needs of the file system it reads first, then it gives up the right to."""
+    server = _Server(
         uvicorn.Config(
             application,
             loop="uvloop",
@@ -128,9 +143,12 @@ def _run_api(
             timeout_graceful_shutdown=_GRACE_S,
             server_header=False,
             date_header=False,
-        )
+        ),
+        tell,
     )
     server.config.load()
+    server.config.get_loop_factory()
+    asyncio.run(rehearse(application))
     os.chdir("/")
     privileges.empty_bounding_set()
     privileges.drop_to(_NOBODY, _NOBODY)

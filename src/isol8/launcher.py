@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 _LOG = logging.getLogger("isol8.launcher")
 _STOP_TIMEOUT_S = 20.0
-# A child that ends this soon after its first start will not do better the second time.
+# A child that exits this soon after its first start will not do better the second time.
 _STILLBORN_S = 3.0
 _FIRST_DELAY_S, _LONGEST_DELAY_S = 0.1, 5.0
 _SIGNALS = {signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
@@ -99,11 +99,14 @@ def _watch(children: list[Child]) -> int:
 def _reap(children: list[Child]) -> bool:
     """Collect the children that have ended. False when one of them never worked."""
     for child in children:
-        if not child.pid or os.waitpid(child.pid, os.WNOHANG)[0] == 0:
+        if not child.pid:
+            continue
+        pid, status = os.waitpid(child.pid, os.WNOHANG)
+        if pid == 0:
             continue
         child.pid = 0
         child.ended()
-        if not child.restarts and time.monotonic() - child.started_at < _STILLBORN_S:
+        if os.WIFEXITED(status) and not child.restarts and time.monotonic() - child.started_at < _STILLBORN_S:
             _LOG.error("the %s did not start", child.name)
             return False
         child.schedule()

@@ -47,8 +47,8 @@ class Limits:
 class Boot:
     """What waits in a fresh sandbox, so that a `warm` plan need not start an interpreter.
 
-    `forked`: a fork of the sandbox's own Python interpreter. `executable`, `argv`: an interpreter started ahead of time on a
-    named pipe at `path`, in place of the program file it will read. Neither: a process ready to execute anything.
+    `forked`: a fork of the sandbox's own Python interpreter. `executable`, `argv`: an interpreter started ahead of time
+    on a named pipe at `path`, in place of the program file it will read. Neither: a process ready to execute anything.
     """
 
     forked: bool = False

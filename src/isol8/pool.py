@@ -18,6 +18,7 @@ from isol8.tasks import Tasks
 
 _LOG = logging.getLogger("isol8.pool")
 _PARALLEL = 2
+_CALM_S = 0.01
 _FIRST_DELAY_S, _LONGEST_DELAY_S = 0.2, 30.0
 
 
@@ -32,7 +33,8 @@ class Pool:
         self._waiting: deque[asyncio.Future[Sandbox]] = deque()
         self._making = 0
         self._delay_s = _FIRST_DELAY_S
-        self._pause: asyncio.TimerHandle | None = None
+        self._pause: asyncio.TimerHandle | None = None  # after a failure
+        self._calm: asyncio.TimerHandle | None = None  # after a sandbox was handed out
         self._closed = False
         self._tasks = Tasks()
 
@@ -54,7 +56,7 @@ class Pool:
             return await self._engine.create(spec)
         while self._warm:
             sandbox = self._warm.popleft()
-            self._top_up()
+            self._top_up_in_time()
             if not sandbox.dead:
                 return sandbox
             self._tasks.start(self._engine.destroy(sandbox))
@@ -72,6 +74,18 @@ class Pool:
             elif not place.cancelled() and place.exception() is None:
                 self._give(place.result())  # it came in the same moment, and nobody has used it
             raise
+
+    def _top_up_in_time(self) -> None:
+        """Replace what was handed out: at once when little is left, else when its program has probably ended, so that
+        making the next sandbox does not take the processor from the request that has just got one."""
+        if len(self._warm) * 2 < self._size:
+            self._top_up()
+        elif self._calm is None:
+            self._calm = asyncio.get_running_loop().call_later(_CALM_S, self._calmed)
+
+    def _calmed(self) -> None:
+        self._calm = None
+        self._top_up()
 
     def _top_up(self) -> None:
         """Start making as many as are wanted, as far as two at a time allow."""
@@ -130,8 +144,9 @@ class Pool:
     async def close(self) -> None:
         """Destroy the stock, and tell who waits. Idempotent."""
         self._closed = True
-        if self._pause:
-            self._pause.cancel()
+        for timer in (self._pause, self._calm):
+            if timer:
+                timer.cancel()
         while place := self._first_waiting():
             place.set_exception(EngineFailure("the server is stopping"))
         while self._warm:

@@ -31,7 +31,8 @@ def test_a_full_queue_is_503_with_retry_after(narrow: Server) -> None:
     """Of three that come while the one place is taken, one may wait; it is served when the place is free."""
     with narrow.client() as client, ThreadPoolExecutor(3) as pool:
         with client.stream("POST", "/execute/stream", json=body("print(1, flush=True)\nwhile True: pass")) as busy:
-            next(parse_events(busy.iter_lines()))  # it runs
+            received = parse_events(busy.iter_lines())  # kept: letting go of it hangs up
+            next(received)  # it runs
             calls = [pool.submit(client.post, "/execute", json=body("print('waited')")) for _ in range(3)]
             until(lambda: len(_ended(calls)) == 2, "two refusals")
             for answer in _ended(calls):

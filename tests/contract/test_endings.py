@@ -140,9 +140,7 @@ def _marked_program() -> tuple[str, str]:
 
 def _send_raw(server: Server, path: str, sent: Json) -> socket.socket:
     content = json.dumps(sent)
-    head = (
-        f"POST {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {server.key}\r\nContent-Length: {len(content)}\r\n"
-    )
+    head = f"POST {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {server.key}\r\n"
     connection = socket.create_connection(("127.0.0.1", int(server.url.rpartition(":")[2])), timeout=30)
     connection.sendall(f"{head}Content-Length: {len(content)}\r\n\r\n{content}".encode())
     return connection
@@ -151,9 +149,8 @@ def _send_raw(server: Server, path: str, sent: Json) -> socket.socket:
 @pytest.mark.parametrize("path", ["/execute", "/execute/stream"])
 def test_a_client_that_goes_away_kills_its_execution(server: Server, path: str) -> None:
     mark, code = _marked_program()
-    connection = _send_raw(server, path, body(code, timeoutMs=60000))
-    machine.until(lambda: machine.running(mark), "the program runs")
-    connection.close()
+    with _send_raw(server, path, body(code, timeoutMs=60000)):
+        machine.until(lambda: machine.running(mark), "the program runs")
     machine.until(lambda: not machine.running(mark), "the program is gone", GONE_SECONDS)
 
 
@@ -163,7 +160,8 @@ def test_a_client_that_goes_away_while_we_write(client: httpx.Client) -> None:
     flood += f"threading.Thread(target=flood, daemon=True).start()\nsubprocess.run(['sleep', '{mark}'])"
     sent = body(flood, timeoutMs=60000, options={"maxOutputSize": "1m"})
     with client.stream("POST", "/execute/stream", json=sent) as answer:
-        next(parse_events(answer.iter_lines()))
+        received = parse_events(answer.iter_lines())  # kept: letting go of it hangs up
+        next(received)
         machine.until(lambda: machine.running(mark), "the program runs")
     machine.until(lambda: not machine.running(mark), "the program is gone", GONE_SECONDS)
 
@@ -172,9 +170,8 @@ def test_a_client_that_goes_away_in_a_session_leaves_the_session(server: Server,
     mark, code = _marked_program()
     with server.client() as client:
         execute(client, "open('kept', 'w').write('kept')", sessionId=session)
-        connection = _send_raw(server, "/execute", body(code, timeoutMs=60000, sessionId=session))
-        machine.until(lambda: machine.running(mark), "the program runs")
-        connection.close()
+        with _send_raw(server, "/execute", body(code, timeoutMs=60000, sessionId=session)):
+            machine.until(lambda: machine.running(mark), "the program runs")
         machine.until(lambda: not machine.running(mark), "the program is gone", GONE_SECONDS)
         assert execute(client, "print(open('kept').read())", sessionId=session)["stdout"] == "kept\n"
 

@@ -218,7 +218,7 @@ def test_sizes_may_grow(client: httpx.Client, session: str) -> None:
 def test_what_cannot_be_changed_is_a_409_that_says_so(client: httpx.Client, session: str) -> None:
     fill = "open('/sandbox/big', 'wb').write(b'x' * (20 << 20)); print('fits')"
     assert execute(client, fill, sessionId=session, options={"sandboxSize": "32m"})["stdout"] == "fits\n"
-    refused(client, 409, body("1", sessionId=session, options={"sandboxSize": "4m"}), mentions="sandboxSize")
+    refused(client, 409, body("1", sessionId=session, options={"sandboxSize": "4m"}), mentions="limits")
     assert execute(client, "print('alive')", sessionId=session)["stdout"] == "alive\n"
 
 

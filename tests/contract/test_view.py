@@ -26,7 +26,7 @@ ENVIRONMENT = {
 }
 DESCRIPTORS = {
     "python": "import os; print(*sorted(os.listdir('/proc/self/fd')))",
-    "bash": "ls /proc/$$/fd | tr '\\n' ' '; readlink /proc/$$/exe",
+    "bash": "ls /proc/$$/fd; readlink /proc/$$/exe",
 }
 SIGNALS = """
 import json, signal

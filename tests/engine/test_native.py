@@ -133,7 +133,8 @@ async def test_a_dead_zygote_is_replaced(lab: Lab) -> None:
         while True:
             try:
                 second = await lab.create()
-                break
             except EngineFailure:
                 await asyncio.sleep(0.05)
-    assert await python(second, "print(2)") == (0, "2\n")
+            else:
+                assert await python(second, "print(2)") == (0, "2\n")
+                return

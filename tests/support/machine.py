@@ -14,7 +14,7 @@ from typing import TypeVar
 Found = TypeVar("Found")
 
 
-def until(condition: Callable[[], Found | None], what: str, seconds: float = 20.0) -> Found:
+def until(condition: Callable[[], Found | None], what: str | Callable[[], str], seconds: float = 20.0) -> Found:
     """Call `condition` until it gives something true, and return that.
 
     Raises AssertionError, naming `what`, when the deadline passes first.
@@ -25,7 +25,8 @@ def until(condition: Callable[[], Found | None], what: str, seconds: float = 20.
         if found:
             return found
         if time.monotonic() > deadline:
-            raise AssertionError(f"not within {seconds:g} s: {what}")
+            missing = what if isinstance(what, str) else what()
+            raise AssertionError(f"not within {seconds:g} s: {missing}")
         time.sleep(0.02)
 
 

@@ -148,9 +148,10 @@ def start(
 
 def stop(server: Server) -> None:
     """End the server with SIGTERM. Asserts that it exits cleanly, in time, and that nothing of it is left."""
-    server.processes()
-    if server.process.poll() is None:
-        os.kill(server.pid, signal.SIGTERM)
+    try:
+        server.processes()
+    finally:
+        server.process.terminate()
     try:
         code = server.process.wait(STOP_SECONDS)
     except subprocess.TimeoutExpired:
@@ -158,7 +159,7 @@ def stop(server: Server) -> None:
         server.process.wait()
         raise AssertionError(f"no end within {STOP_SECONDS:g} s of SIGTERM:\n{server.log_text()}") from None
     assert code in CLEAN_EXITS, f"ended with {code}:\n{server.log_text()}"
-    machine.until(lambda: not server.left(), f"nothing left of the server, yet there is {server.left()}", 10)
+    machine.until(lambda: not server.left(), lambda: f"nothing left of it: {server.left()}", 10)
 
 
 @contextlib.contextmanager

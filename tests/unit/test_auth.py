@@ -50,14 +50,14 @@ async def test_health_needs_none(client: httpx.AsyncClient) -> None:
     assert (answer.status_code, answer.json()["status"]) == (200, "ok")
 
 
-@pytest.mark.parametrize("header", ["", "Bearer", "Bearer ", "Basic b25l", "one"])
+@pytest.mark.parametrize("header", ["", "Bearer", "Basic b25l", "one"])
 async def test_what_is_no_bearer_header(header: str, client: httpx.AsyncClient) -> None:
     assert (await client.get("/runtimes", headers={"Authorization": header})).status_code == 401
 
 
 @pytest.mark.parametrize("key", ["on", "onee", "One", "one two", "\xff", "x" * 5000])
 async def test_wrong_keys(key: str, client: httpx.AsyncClient) -> None:
-    headers = {"Authorization": f"Bearer {key}".encode("latin-1")}
+    headers = {b"Authorization": f"Bearer {key}".encode("latin-1")}
     assert (await client.get("/runtimes", headers=headers)).status_code == 403
 
 

@@ -125,4 +125,4 @@ def test_a_named_file_must_be_there(tmp_path: Path) -> None:
 def test_it_is_frozen(tmp_path: Path) -> None:
     config = load(tmp_path)
     with pytest.raises(ValidationError):
-        config.port = 1
+        config.port = 1  # type: ignore[misc]

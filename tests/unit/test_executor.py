@@ -60,19 +60,19 @@ def body(script: str, **parts: Any) -> ExecuteBody:
     return parse(ExecuteBody, json.dumps(tree).encode())
 
 
-def command(service: Service, script: str, **parts: Any) -> Command:
-    return service.command(body(script, **parts), "key1", None)
+async def command(service: Service, script: str, **parts: Any) -> Command:
+    return await service.command(body(script, **parts), "key1", None)
 
 
 async def execute(service: Service, script: str, session: str | None = None, **parts: Any) -> Result:
-    made = service.command(body(script, **parts), "key1", session)
+    made = await service.command(body(script, **parts), "key1", session)
     async with aclosing(service.executor.stream(made, "key1", session)) as events:
         return await collect(events)
 
 
 async def test_the_events_of_a_plain_execution(service: Service, engine: ScriptedEngine) -> None:
     events: list[Event] = [
-        event async for event in service.executor.stream(command(service, "out hello; err oh; exit 3"), "key1")
+        event async for event in service.executor.stream(await command(service, "out hello; err oh; exit 3"), "key1")
     ]
     started, *pieces, finished = events
     assert isinstance(started, Started)
@@ -178,7 +178,7 @@ async def test_a_runtime_that_is_not_there(runtime: str, sentence: str, service:
 
 
 async def test_closing_the_stream_destroys_the_sandbox(service: Service, engine: ScriptedEngine) -> None:
-    stream = service.executor.stream(command(service, "out x; hang"), "key1")
+    stream = service.executor.stream(await command(service, "out x; hang"), "key1")
     started = await anext(stream)
     assert isinstance(started, Started)
     assert isinstance(await anext(stream), Output)

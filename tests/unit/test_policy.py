@@ -112,6 +112,13 @@ def test_what_is_not_there_yet(options: Any, request_: Any, tmp_path: Any) -> No
         command(config(tmp_path), options, **request_)
 
 
+def test_fetching_is_off_until_it_is_turned_on(tmp_path: Any) -> None:
+    source: dict[str, Any] = {"code": None, "codeUrl": "https://example.org/"}
+    with pytest.raises(InvalidRequest, match=r"policy\.codeUrl in its configuration turns it on"):
+        command(config(tmp_path), **source)
+    assert command(config(tmp_path, policy={"codeUrl": True}), **source).source == b""
+
+
 def test_the_host_network_where_it_is_allowed(tmp_path: Any) -> None:
     assert command(config(tmp_path, policy={"networks": ["none", "host"]}), {"network": "host"}).network is Network.HOST
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import logging
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -188,13 +189,17 @@ async def test_a_client_that_goes_away(
     await until(lambda: not engine.running and not any(sandbox.plans for sandbox in engine.live.values()), 1.0)
 
 
-async def test_a_client_that_goes_away_while_it_waits(tmp_path: Path, engine: ScriptedEngine) -> None:
+async def test_a_client_that_goes_away_while_it_waits(
+    tmp_path: Path, engine: ScriptedEngine, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "isol8.audit")
     async with serving(tmp_path, engine, maxConcurrent=1) as client:
         running = asyncio.create_task(client.post("/execute", json=body("say begun; wait go")))
         await engine.events["begun"].wait()
         for path in ("/execute", "/execute/stream"):
             with pytest.raises(httpx.ReadTimeout):
                 await client.post(path, json=body("say wrong"), timeout=0.05)
+        await until(lambda: caplog.text.count('"outcome": "abandoned"') == 2)
         engine.events["go"].set()
         await running
         assert (await client.post("/execute", json=body("out x"))).json()["stdout"] == "x\n"

@@ -1,4 +1,4 @@
-"""The server's end of a sandbox, against runners that were taken over: nothing they say hurts more than their own sandbox."""
+"""The server's end of a sandbox, against runners that were taken over: they can hurt nothing but their own sandbox."""
 
 import asyncio
 import socket

@@ -33,7 +33,7 @@ async def execute(request: Request) -> Response:
     """In a fresh sandbox, or in the session that `sessionId` names. Ends early when the client goes away."""
     state, caller = state_of(request), caller_of(request)
     body = await _read(request, state)
-    command = state.service.command(body, caller, body.session_id)
+    command = await state.service.command(body, caller, body.session_id)
     result = await while_there(request.receive, _run(state, command, caller, body.session_id))
     if result.outcome is Outcome.OUT_OF_MEMORY:
         return out_of_memory(result)
@@ -54,7 +54,7 @@ async def _run(state: State, command: Command, caller: str, session_id: str | No
 async def execute_stream(request: Request) -> Response:
     """Always in a fresh sandbox: `sessionId` is ignored."""
     state, caller = state_of(request), caller_of(request)
-    command = state.service.command(await _read(request, state), caller, None)
+    command = await state.service.command(await _read(request, state), caller, None)
     events = state.service.executor.stream(command, caller)
     try:
         await while_there(request.receive, anext(events))  # whatever refuses the request does so before Started

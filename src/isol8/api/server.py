@@ -8,6 +8,7 @@ from typing import Any
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
+from fastapi.telemetry import TelemetryConfig
 from starlette.exceptions import HTTPException
 
 from isol8 import __version__
@@ -21,6 +22,9 @@ from isol8.runtimes.base import Install
 from isol8.runtimes.registry import RUNTIMES
 from isol8.service.service import Service
 from isol8.wire.schemas import json_schemas
+
+# Programs, keys and secrets pass through here: nothing is recorded because an environment variable happens to be set.
+_NO_TELEMETRY: TelemetryConfig = {"tracing": False, "metrics": False, "logs": False, "auto_configure": False}
 
 
 def create_api(config: Config, engine: Engine, installed: Mapping[str, Install]) -> FastAPI:
@@ -38,9 +42,16 @@ def create_api(config: Config, engine: Engine, installed: Mapping[str, Install])
         finally:
             await service.close()
 
-    app = FastAPI(title="isol8", version=__version__, lifespan=lifespan, redoc_url=None, redirect_slashes=False)
+    app = FastAPI(
+        title="isol8",
+        version=__version__,
+        lifespan=lifespan,
+        redoc_url=None,
+        redirect_slashes=False,
+        telemetry=_NO_TELEMETRY,
+    )
     app.state.isol8 = State(service, config.policy.max_body_size)
-    for resource in (health, execute, files, sessions, runtimes):
+    for resource in (execute, files, sessions, runtimes, health):
         app.include_router(resource.router)
     app.add_exception_handler(Isol8Error, problems.on_error)
     app.add_exception_handler(HTTPException, problems.on_http_error)

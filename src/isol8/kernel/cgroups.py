@@ -181,7 +181,7 @@ def _start_time(pid: int) -> str | None:
 
 def server_group(hierarchy: Hierarchy, owner: int) -> Group:
     """The group for all sandboxes of the server whose main process is `owner`; `create_parent` makes it."""
-    name = f"{_ROOT_PREFIX}{owner}-{_start_time(owner)}"
+    name = f"{_ROOT_PREFIX}{owner}-{_start_time(owner)}-{_pid_namespace()}"
     return Group(hierarchy.version, {key: f"{path}/{name}" for key, path in hierarchy.mounts.items()})
 
 
@@ -226,12 +226,19 @@ def remove_tree(path: str) -> None:
         os.rmdir(path)
 
 
+def _pid_namespace() -> int:
+    """Which pid namespace this is: a pid means nothing in another one."""
+    return os.stat("/proc/self/ns/pid").st_ino
+
+
 def stale_directories(hierarchy: Hierarchy) -> list[str]:
-    """Directories of servers that are no longer alive."""
+    """Directories of servers of this pid namespace that are no longer alive."""
     stale = []
     for root in hierarchy.roots:
         for name in os.listdir(root):
-            pid, _, started = name.removeprefix(_ROOT_PREFIX).partition("-")
-            if name.startswith(_ROOT_PREFIX) and pid.isdigit() and started and _start_time(int(pid)) != started:
+            pid, started, namespace = [*name.removeprefix(_ROOT_PREFIX).split("-"), "", ""][:3]
+            if not name.startswith(_ROOT_PREFIX) or not pid.isdigit() or namespace != str(_pid_namespace()):
+                continue
+            if _start_time(int(pid)) != started:
                 stale.append(f"{root}/{name}")
     return stale

@@ -225,7 +225,10 @@ class Runner:
         self._program = Program(channel, worker, int(single["cap"]))
 
     def _kill(self, channel: int) -> None:
-        """SIGKILL to everything but this process, at once: kill(-1) holds the kernel's process list meanwhile."""
+        """SIGKILL to everything but this process, at once: kill(-1) holds the kernel's process list meanwhile.
+
+        The program is over when this is confirmed, so that the next START finds the way clear.
+        """
         self._discard_held()
         if self._worker:
             self._worker.close()
@@ -234,6 +237,8 @@ class Runner:
             os.kill(-1, _signal.SIGKILL)
         except ProcessLookupError:
             pass
+        if self._program:
+            self._finish(os.waitpid(self._program.pid, 0)[1])
         self._send(encode(frames.DONE, channel))
 
     def _get(self, channel: int, fields: dict[str, bytes]) -> None:

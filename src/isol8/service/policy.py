@@ -31,12 +31,13 @@ def default_limits(config: Config) -> Limits:
 
 
 def to_command(body: ExecuteBody, config: Config, standing: SandboxSpec | None = None) -> Command:
-    """The command a body asks for. `standing` is what its session has already, which counts as the default.
+    """The command a body asks for. `standing` is what its session has already, which counts as the default. What is
+    at a `codeUrl` is not fetched: the source is empty then.
 
     Raises InvalidRequest, and Forbidden, which names the limit.
     """
     request, options = body.request, body.options or _NO_OPTIONS
-    _check_features(request, options)
+    _check_features(request, options, config)
     command = Command(
         runtime="bash" if request.cmd is not None else request.runtime or "",
         source=(request.code or request.cmd or "").encode(),
@@ -98,9 +99,11 @@ def _network(options: ExecutionOptions, config: Config, default: Network) -> Net
     return network
 
 
-def _check_features(request: ExecutionRequest, options: ExecutionOptions) -> None:
+def _check_features(request: ExecutionRequest, options: ExecutionOptions, config: Config) -> None:
     if request.install_packages:
         raise InvalidRequest("request.installPackages is not available yet")
+    if request.code_url is not None and not config.policy.code_url:
+        raise InvalidRequest("request.codeUrl is off on this server; policy.codeUrl in its configuration turns it on")
     if options.image is not None:
         raise Forbidden("options.image is not allowed: this server's engine has no images")
     if options.security is not None:

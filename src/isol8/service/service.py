@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 
 from isol8.config import Config
@@ -11,6 +12,7 @@ from isol8.pool import Pool
 from isol8.runtimes.base import Install, Runtime
 from isol8.service.admission import Admission
 from isol8.service.executor import Executor
+from isol8.service.fetch import Fetcher
 from isol8.service.languages import Languages
 from isol8.service.policy import default_limits, to_command
 from isol8.service.sessions import Sessions
@@ -27,6 +29,7 @@ class Service:
         self._config = config
         self._engine = engine
         self._tasks = Tasks()
+        self._fetcher = Fetcher(config.policy.max_code_size)
         self.languages = Languages(runtimes, installed)
         self.sessions = self._make_sessions()
         self._pools = {
@@ -62,13 +65,18 @@ class Service:
             network=Network.NONE,
         )
 
-    def command(self, body: ExecuteBody, caller: str, session_id: str | None) -> Command:
+    async def command(self, body: ExecuteBody, caller: str, session_id: str | None) -> Command:
         """What a body asks for; in a session, what it does not mention stays as the session has it.
 
         Raises InvalidRequest and Forbidden.
         """
         standing = self.sessions.spec(caller, session_id) if session_id else None
-        return to_command(body, self._config, standing)
+        command, request = to_command(body, self._config, standing), body.request
+        if request.code_url is None:
+            return command
+        insecure = bool(request.allow_insecure_code_url)
+        source = await self._fetcher.fetch(request.code_url, request.code_hash, insecure=insecure)
+        return dataclasses.replace(command, source=source)
 
     async def start(self) -> None:
         """Start the engine and begin to fill the pools. Raises EngineFailure."""

@@ -34,8 +34,8 @@ class NativeEngine:
         self._groups: dict[str, Group] = {}
 
     async def start(self) -> None:
-        """Connect. Raises EngineFailure."""
-        await self._connected()
+        """Connect, and wait until sandboxes can be made. Raises EngineFailure."""
+        await self._ask("ready", "")
 
     async def close(self) -> None:
         """Let go of the supervisor, which then destroys what this process made."""

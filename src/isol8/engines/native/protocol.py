@@ -4,7 +4,8 @@ One message is one JSON object. Requests carry `id` and `op`; the answer carries
 `error` (with `conflict` true when the kernel refused other limits). The answer to `create` brings one descriptor: the
 sandbox's stream.
 
-    create   sandbox, uid-less: limits, network, boot   → groups (controller → directory), version
+    ready    → {}: requests are read only once the supervisor can create
+    create   sandbox, limits, network, boot             → groups (controller → directory), version
     limit    sandbox, limits                            → {}
     destroy  sandbox                                    → {} when it is gone
 """

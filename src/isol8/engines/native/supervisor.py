@@ -150,6 +150,8 @@ class Client:
 
     async def _carry_out(self, message: protocol.Message) -> tuple[protocol.Message, list[int]]:
         operation, name = message["op"], message["sandbox"]
+        if operation == "ready":
+            return {}, []
         if operation == "create":
             self._made.add(name)
             group, stream = await self._sandboxes.create(name, message)
@@ -171,7 +173,7 @@ def main() -> None:
     listener = socket.socket(fileno=int(sys.argv[1]))
     options = Options(**json.loads(sys.argv[2]))
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
-    # The launcher blocks what it waits for. An interrupt from a terminal comes to all; the launcher passes it on in order.
+    # The launcher blocks what it waits for. An interrupt from a terminal comes to all three: the launcher sees to it.
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # However the launcher dies, this process gets to clean up.

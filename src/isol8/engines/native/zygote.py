@@ -24,7 +24,7 @@ import gc
 import os
 import sys
 
-from isol8.kernel import mounts, namespaces, privileges, seccomp
+from isol8.kernel import memory, mounts, namespaces, privileges, seccomp
 from isol8.runner.frames import unpack_fields
 from isol8.runner.loop import Boot, Runner
 from isol8.runner.worker import Released
@@ -173,7 +173,7 @@ def _become_sandbox(request: _Request, program: bytes, masked: list[str], guarde
         seccomp.load_filter(program)
         # The namespace protects process 1 from signals it has no handler for; the interpreter sets one for this.
         _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
-        Runner(request.stream, request.boot, _in_worker).serve()
+        Runner(request.stream, request.boot, lambda: _in_worker(request.boot.touch)).serve()
     except BrokenPipeError:
         os._exit(0)  # the server let go of the sandbox
     except Exception as error:  # noqa: BLE001 - the log must have it, and no frame of ours may go on
@@ -181,9 +181,13 @@ def _become_sandbox(request: _Request, program: bytes, masked: list[str], guarde
         os._exit(70)
 
 
-def _in_worker() -> None:
-    """What tells a program from its runner: it may look at itself."""
+def _in_worker(runs_here: bool) -> None:
+    """What tells a program from its runner: it may look at itself. One that will run in this very interpreter gets
+    its own copies of all pages now, rather than one page fault at a time while it runs (and above all while it ends:
+    CPython's finalisation writes to every object)."""
     privileges.set_dumpable(True)
+    if runs_here:
+        memory.populate()
 
 
 def _mount(request: _Request, masked: list[str], guarded: list[str]) -> None:
