@@ -18,6 +18,7 @@ from signal import SIGTERM
 import uvicorn
 from fastapi import FastAPI
 
+from isol8.api.protocol import Protocol
 from isol8.api.rehearsal import rehearse
 from isol8.api.server import create_api
 from isol8.config import Config
@@ -135,7 +136,7 @@ def _run_api(application: FastAPI, listener: socket.socket, launcher: int, tell:
         uvicorn.Config(
             application,
             loop="uvloop",
-            http="httptools",
+            http=Protocol,
             ws="none",
             lifespan="on",
             access_log=False,

@@ -73,6 +73,8 @@ def keep_alive(children: list[Child]) -> int:
 
     The answer is an exit status: 1 when a child would not start at all.
     """
+    # Whoever started this process may have had it ignored, and then the kernel would not keep the dead for us.
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
     for child in children:
         child.launch()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 from collections.abc import Iterator
 
@@ -116,3 +117,12 @@ def test_runtimes_are_listed(client: httpx.Client) -> None:
         assert entry["version"] if entry["ready"] else entry["install"]
     assert entries["python"]["ready"]
     assert entries["bash"]["ready"]
+
+
+def test_what_is_not_http_is_answered_in_json(server: Server) -> None:
+    with socket.create_connection(("127.0.0.1", httpx.URL(server.url).port or 0), timeout=20) as connection:
+        connection.sendall(b"GET / SMTP/9\r\nx\r\n\r\n")
+        answer = b"".join(iter(lambda: connection.recv(4096), b""))
+    head, _, content = answer.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 400 ")
+    assert list(json.loads(content)) == ["error"]

@@ -5,6 +5,7 @@ Nothing here asks the server. What `/proc` and `/sys/fs/cgroup` say is what coun
 
 from __future__ import annotations
 
+import contextlib
 import glob
 import os
 import time
@@ -118,13 +119,15 @@ def mounts() -> list[str]:
 
 
 def descriptors(pid: int) -> list[str]:
-    """What a process has open."""
+    """What a process has open; nothing when it is gone."""
+    directory = f"/proc/{pid}/fd"
     found = []
-    for name in os.listdir(f"/proc/{pid}/fd"):
-        try:
-            found.append(os.readlink(f"/proc/{pid}/fd/{name}"))
-        except FileNotFoundError:
-            continue  # closed while we were looking
+    try:
+        for name in os.listdir(directory):
+            with contextlib.suppress(FileNotFoundError):  # closed while we were looking
+                found.append(os.readlink(f"{directory}/{name}"))
+    except (FileNotFoundError, ProcessLookupError):
+        return []
     return sorted(found)
 
 
