@@ -109,7 +109,7 @@ def test_names_that_are_not(client: httpx.Client, name: str) -> None:
 def test_delete(client: httpx.Client, session: str) -> None:
     mark = f"3600.{uuid.uuid4().int % 10**12}"
     execute(client, f"setsid sleep {mark} >/dev/null 2>&1 & touch /sandbox/old", "bash", sessionId=session)
-    assert machine.running(mark)
+    machine.until(lambda: machine.running(mark), "the background process runs")
     delete(client, session)
     machine.until(lambda: not machine.running(mark), "its processes are gone", 5)
     assert session not in _ids(client)

@@ -6,6 +6,7 @@ Nothing here asks the server. What `/proc` and `/sys/fs/cgroup` say is what coun
 from __future__ import annotations
 
 import contextlib
+import errno
 import glob
 import os
 import time
@@ -32,12 +33,14 @@ def until(condition: Callable[[], Found | None], what: str | Callable[[], str], 
 
 
 def _read(path: str) -> bytes:
-    """A file of /proc; empty when its process is gone."""
+    """A file of /proc or of a cgroup; empty when its process or group is gone."""
     try:
         with open(path, "rb") as file:
             return file.read()
-    except (FileNotFoundError, ProcessLookupError):
-        return b""
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ESRCH, errno.ENODEV):
+            return b""
+        raise
 
 
 def _pids() -> list[int]:

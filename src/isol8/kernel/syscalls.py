@@ -15,6 +15,7 @@ _NUMBERS = {
     "clone": (56, 220),
     "pivot_root": (155, 41),
     "capset": (126, 91),
+    "rt_sigaction": (13, 134),
     "seccomp": (317, 277),
     "fsopen": (430, 430),
     "fsconfig": (431, 431),

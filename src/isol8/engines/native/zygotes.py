@@ -18,6 +18,7 @@ import isol8
 from isol8.engines.native.root import RootSpec, enter_root
 from isol8.errors import EngineFailure
 from isol8.kernel import namespaces, privileges
+from isol8.kernel.signals import reset_signals
 from isol8.runner.frames import pack_fields
 
 _LOG = logging.getLogger("isol8.zygote")
@@ -92,7 +93,7 @@ class Zygote:
         try:
             os.setsid()
             privileges.die_with_parent(signal.SIGKILL)
-            _reset_signals()
+            reset_signals()
             _arrange_descriptors(control, errors)
             resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
             resource.setrlimit(resource.RLIMIT_NOFILE, _open_files())
@@ -176,13 +177,6 @@ def _open_files() -> tuple[int, int]:
     if hard == resource.RLIM_INFINITY:
         return _OPEN_FILES
     return min(_OPEN_FILES[0], hard), min(_OPEN_FILES[1], hard)
-
-
-def _reset_signals() -> None:
-    """Default dispositions and nothing blocked, however the server was started."""
-    for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
-        signal.signal(number, signal.SIG_DFL)
-    signal.pthread_sigmask(signal.SIG_SETMASK, [])
 
 
 def _arrange_descriptors(control: int, errors: int) -> None:
