@@ -74,6 +74,9 @@ def become_the_program(executable: str, argv: list[str], environment: dict[str, 
     for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
         if signal.getsignal(number) in (signal.SIG_IGN, signal.default_int_handler):
             signal.signal(number, signal.SIG_DFL)
+    for kept in (32, 33):  # libc keeps these to itself, yet they may have come ignored
+        sigaction = {"x86_64": 13, "aarch64": 134}[os.uname().machine]
+        libc.syscall(sigaction, kept, ctypes.create_string_buffer(32), None, 8)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     os.setsid()
     os.setgroups([])

@@ -9,7 +9,7 @@ from starlette.responses import Response
 from isol8.api.auth import caller_of
 from isol8.api.connection import read_body, while_there
 from isol8.api.problems import json_response
-from isol8.api.route import DirectRoute, answers, takes, takes_query
+from isol8.api.route import DirectRoute, answers, takes, takes_parameters
 from isol8.api.state import state_of
 from isol8.errors import InvalidRequest
 from isol8.wire.answer import to_base64, to_json
@@ -36,7 +36,7 @@ async def upload(request: Request) -> Response:
 @router.get(
     "/file",
     responses=answers("Download", 400, 401, 403, 404, 500),
-    openapi_extra=takes_query("sessionId", "path"),
+    openapi_extra=takes_parameters("query", "sessionId", "path"),
     summary="Read a file of a session",
 )
 async def download(request: Request) -> Response:

@@ -36,7 +36,12 @@ class DirectRoute(APIRoute):
 
 
 def _content(schema: str, media_type: str = "application/json") -> dict[str, Any]:
-    return {media_type: {"schema": {"$ref": f"#/components/schemas/{schema}"}}}
+    reference = {"$ref": f"#/components/schemas/{schema}"}
+    if media_type == "application/json":
+        return {media_type: {"schema": reference}}
+    # One server-sent event, whose data line is JSON.
+    data = {"type": "string", "contentMediaType": "application/json", "contentSchema": reference}
+    return {media_type: {"schema": {"type": "object", "properties": {"data": data}, "required": ["data"]}}}
 
 
 def answers(
@@ -57,8 +62,8 @@ def takes(schema: str) -> dict[str, Any]:
     return {"requestBody": {"required": True, "content": _content(schema)}}
 
 
-def takes_query(*names: str) -> dict[str, Any]:
-    """A route's query, for the OpenAPI document."""
+def takes_parameters(place: str, *names: str) -> dict[str, Any]:
+    """A route's parameters in `place` (query, path), for the OpenAPI document."""
     return {
-        "parameters": [{"name": name, "in": "query", "required": True, "schema": {"type": "string"}} for name in names]
+        "parameters": [{"name": name, "in": place, "required": True, "schema": {"type": "string"}} for name in names]
     }

@@ -8,7 +8,7 @@ from starlette.responses import Response
 
 from isol8.api.auth import caller_of
 from isol8.api.problems import json_response
-from isol8.api.route import DirectRoute, answers
+from isol8.api.route import DirectRoute, answers, takes_parameters
 from isol8.api.state import state_of
 from isol8.wire.answer import timestamp, to_json
 
@@ -31,7 +31,12 @@ async def list_sessions(request: Request) -> Response:
     return json_response(to_json({"sessions": sessions}))
 
 
-@router.delete("/session/{session_id}", responses=answers("Done", 401, 403, 500), summary="End a session")
+@router.delete(
+    "/session/{session_id}",
+    responses=answers("Done", 401, 403, 500),
+    openapi_extra=takes_parameters("path", "session_id"),
+    summary="End a session",
+)
 async def delete_session(request: Request) -> Response:
     """Also one that never was. What runs in it is killed."""
     await state_of(request).service.sessions.delete(caller_of(request), request.path_params["session_id"])
