@@ -25,7 +25,7 @@ _PROBLEMS = (400, 401, 403, 413, 429, 500, 503)
 
 @router.post(
     "/execute",
-    responses=answers("ResultAnswer", *_PROBLEMS, 409, 507, others={500: "OutOfMemoryProblem"}),
+    responses=answers("ResultAnswer", *_PROBLEMS, 409, 507, others={500: "ExecutionProblem"}),
     openapi_extra=takes("ExecuteBody"),
     summary="Run a program and get all of its output",
 )

@@ -48,12 +48,12 @@ class Problem(Strict):
     code: str | None = None
 
 
-class OutOfMemoryProblem(Problem):
-    """The answer when the kernel killed the program for memory."""
+class ExecutionProblem(Problem):
+    """The answer when an execution failed. The further fields are there when the kernel killed it for memory."""
 
-    execution_id: str
-    stdout: str
-    stderr: str
+    execution_id: str | None = None
+    stdout: str | None = None
+    stderr: str | None = None
 
 
 class StreamEvent(Strict):

@@ -13,7 +13,7 @@ _READ = (request.ExecuteBody, request.UploadBody)
 _WRITTEN = (
     answer.ResultAnswer,
     answer.Problem,
-    answer.OutOfMemoryProblem,
+    answer.ExecutionProblem,
     answer.StreamEvent,
     answer.Health,
     answer.Done,
