@@ -23,7 +23,7 @@ def test_no_answer_that_the_document_does_not_name(server: Server, tmp_path: Pat
         *("--header", f"Authorization: Bearer {server.key}"),
         *("--checks", CHECKS),
         *("--max-examples", "40"),
-        *("--max-time", "45"),
+        *("--max-time", "25"),
         *("--generation-database", "none"),
         "--continue-on-failure",
         "--no-color",

@@ -10,6 +10,11 @@ from isol8.kernel.syscalls import check, libc
 _MADV_POPULATE_WRITE = 23  # Linux 5.14
 
 
+def keep_for_ever(value: object) -> None:
+    """Never let go of an object, whoever else does: a count of references that nothing takes back."""
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(value))
+
+
 def populate() -> None:
     """Take private copies of all pages that are shared with the process this one was forked from, and writable.
 

@@ -60,7 +60,7 @@ def set_read_only(target: str) -> None:
     """Make a mounted tree read-only, nosuid, nodev, with all mounts below it. Needs Linux 5.12."""
     attributes = _MOUNT_ATTR_RDONLY | _MOUNT_ATTR_NOSUID | _MOUNT_ATTR_NODEV
     # struct mount_attr: attr_set, attr_clr, propagation, userns_fd
-    structure = ctypes.create_string_buffer(attributes.to_bytes(8, "little") + bytes(24), 32)
+    structure = attributes.to_bytes(8, "little") + bytes(24)
     syscall("mount_setattr", _AT_FDCWD, target.encode() + b"\0", _AT_RECURSIVE, structure, 32)
 
 

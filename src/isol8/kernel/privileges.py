@@ -54,5 +54,5 @@ def drop_to(uid: int, gid: int) -> None:
     os.setresuid(uid, uid, uid)
     _prctl("PR_CAP_AMBIENT", _PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL)
     header = _CAPABILITY_VERSION_3.to_bytes(4, "little") + bytes(4)
-    syscall("capset", ctypes.create_string_buffer(header, 8), ctypes.create_string_buffer(24))
+    syscall("capset", header, bytes(24))
     _prctl("PR_SET_NO_NEW_PRIVS", _PR_SET_NO_NEW_PRIVS, 1)

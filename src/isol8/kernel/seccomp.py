@@ -135,10 +135,7 @@ def compile_filter(machine: str = MACHINE) -> bytes:
 
 def load_filter(program: bytes) -> None:
     """Put this process, and all it will start, under the filter. Needs no_new_privs. Raises OSError."""
-    instructions = ctypes.create_string_buffer(program, len(program))
-
-    class Program(ctypes.Structure):
-        _fields_ = (("length", ctypes.c_ushort), ("instructions", ctypes.c_void_p))
-
-    pointer = ctypes.pointer(Program(len(program) // 8, ctypes.addressof(instructions)))
-    syscall("seccomp", _SECCOMP_SET_MODE_FILTER, 0, ctypes.cast(pointer, ctypes.c_void_p))
+    address = ctypes.cast(ctypes.c_char_p(program), ctypes.c_void_p).value or 0
+    # struct sock_fprog: unsigned short len, padded; struct sock_filter *filter
+    header = (len(program) // 8).to_bytes(8, "little") + address.to_bytes(8, "little")
+    syscall("seccomp", _SECCOMP_SET_MODE_FILTER, 0, header)

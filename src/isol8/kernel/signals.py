@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import signal
 
 from isol8.kernel.syscalls import syscall
@@ -17,7 +16,7 @@ def reset_signals() -> None:
     By system call: libc refuses to touch the two signals it keeps for itself (32 and 33), and a parent may have had
     them ignored all the same.
     """
-    default = ctypes.create_string_buffer(32)  # struct kernel_sigaction, all zero: SIG_DFL
+    default = bytes(32)  # struct kernel_sigaction, all zero: SIG_DFL
     for number in set(range(1, _LAST_SIGNAL + 1)) - {signal.SIGKILL, signal.SIGSTOP}:
         syscall("rt_sigaction", number, default, None, _MASK_BYTES)
     signal.pthread_sigmask(signal.SIG_SETMASK, [])

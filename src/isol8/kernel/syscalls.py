@@ -44,7 +44,11 @@ def number(name: str) -> int:
     return _NUMBERS[name][_COLUMN[MACHINE]]
 
 
-def syscall(name: str, *arguments: int | bytes | ctypes.c_void_p | ctypes.Array[ctypes.c_char] | None) -> int:
-    """Make one raw system call; integers are passed as C longs."""
+def syscall(name: str, *arguments: int | bytes | None) -> int:
+    """Make one raw system call; integers are passed as C longs, bytes as a pointer to them (the kernel must only read).
+
+    Bytes rather than ctypes arrays: each length of those makes a class, which a program in a sandbox would find as
+    garbage of its own.
+    """
     converted = [ctypes.c_long(value) if isinstance(value, int) else value for value in arguments]
     return check(libc.syscall(ctypes.c_long(number(name)), *converted), name)

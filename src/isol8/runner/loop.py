@@ -35,15 +35,15 @@ class Boot:
     """What waits in the sandbox before the first request.
 
     `executable` and `argv` start an interpreter ahead of time on a named pipe at `path`, in place of its program file:
-    it boots, opens the pipe, and is held there. Without argv a worker is forked; `touch` says that it will go on as
+    it boots, opens the pipe, and is held there. Without argv a worker is forked; `forked` says that it will go on as
     Python.
     """
 
-    def __init__(self, executable: str, argv: list[bytes], path: str, touch: bool) -> None:
+    def __init__(self, executable: str, argv: list[bytes], path: str, forked: bool) -> None:
         self.executable = executable
         self.argv = argv
         self.path = path
-        self.touch = touch
+        self.forked = forked
 
 
 class Held:
@@ -87,7 +87,7 @@ class Runner:
             self._step()
 
     def _fork(self) -> Worker:
-        return fork_worker(self._on_fork, self._boot.touch)
+        return fork_worker(self._on_fork)
 
     def _send(self, data: bytes) -> None:
         view = memoryview(data)
@@ -218,7 +218,7 @@ class Runner:
             worker = self._worker or self._fork()
             self._worker = None
             # A user's own site directory is looked at while the interpreter boots, so it needs a fresh one.
-            if warm and self._boot.touch and not os.path.isdir("/sandbox/.local"):
+            if warm and self._boot.forked and not os.path.isdir("/sandbox/.local"):
                 worker.release(env, directory)
             else:
                 worker.execute(os.fsdecode(single["executable"]), argv, self._environment + env, directory)

@@ -17,19 +17,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import NoReturn
 
-# The fork that waits is touched all over in advance, so that the program does not pay for copy-on-write.
-_TOUCH = """
-import sys
-class _C:
-    def m(self, *a, **k):
-        return [str(x) + f"{x:>4}" for x in range(20)] + sorted({1: 2}.items())
-try:
-    raise ValueError(_C().m(1, b=2))
-except ValueError as error:
-    text = repr(error).encode().decode()
-with open("/dev/null", "w") as sink:
-    print("touch", text, len(sys.path), file=sink)
-"""
 _PROGRAM_OOM_SCORE = b"300"  # between a program and its runner, the kernel should take the program
 
 
@@ -76,7 +63,7 @@ class Worker:
                 setattr(self, name, -1)
 
 
-def fork_worker(on_fork: Callable[[], None], touch: bool) -> Worker:
+def fork_worker(on_fork: Callable[[], None]) -> Worker:
     """Fork a worker that is ready when this returns. In the worker, raises Released or executes.
 
     `on_fork` is called first in the worker: what the engine wants done in every program of the sandbox.
@@ -85,8 +72,6 @@ def fork_worker(on_fork: Callable[[], None], touch: bool) -> Worker:
     pid = os.fork()
     if pid == 0:
         _become_worker(on_fork, (stdin[0], stdout[1], stderr[1]), (go[0], ready[1]))
-        if touch:
-            exec(compile(_TOUCH, "<touch>", "exec"), {"__name__": "touch"})
         os.close(ready[1])
         _await_go(go[0])
     for descriptor in (stdin[0], stdout[1], stderr[1], go[0], ready[1]):

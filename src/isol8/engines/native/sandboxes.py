@@ -224,7 +224,7 @@ def _fields(uid: int, limits: Limits, request: dict[str, Any]) -> list[tuple[str
         ("resolver", resolver),
         ("executable", boot["executable"].encode()),
         ("path", boot["path"].encode()),
-        ("touch", b"1" if boot["forked"] else b"0"),
+        ("forked", b"1" if boot["forked"] else b"0"),
         *(("argv", value.encode()) for value in boot["argv"]),
     ]
 

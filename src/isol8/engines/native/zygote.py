@@ -65,7 +65,7 @@ class _Request:
         self.resolver = single["resolver"]
         self.network = single["network"]
         argv = [value for key, value in fields if key == "argv"]
-        self.boot = Boot(single["executable"], argv, single["path"], single["touch"] == "1")
+        self.boot = Boot(single["executable"], argv, single["path"], single["forked"] == "1")
 
 
 def hold(before: tuple[set[str], set[str]], namespace: dict[str, object]) -> None:
@@ -108,8 +108,8 @@ def _forget(before: tuple[set[str], set[str]], namespace: dict[str, object]) -> 
     """Leave the interpreter as its own start-up would have it. The collector must know all objects again: it could not
     take apart a cycle that goes through a frozen one, such as `__main__`, and finalisers would not run at exit."""
     modules, importers = before
-    for name in set(sys.modules) - modules:
-        del sys.modules[name]
+    # Out of sight, but not garbage: the program's collector would find it, count it, and take its time over it.
+    memory.keep_for_ever([sys.modules.pop(name) for name in set(sys.modules) - modules])
     for name in set(sys.path_importer_cache) - importers:
         del sys.path_importer_cache[name]
     for name in [name for name in namespace if not name.startswith("__")]:
@@ -173,7 +173,7 @@ def _become_sandbox(request: _Request, program: bytes, masked: list[str], guarde
         seccomp.load_filter(program)
         # The namespace protects process 1 from signals it has no handler for; the interpreter sets one for this.
         _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
-        Runner(request.stream, request.boot, lambda: _in_worker(request.boot.touch)).serve()
+        Runner(request.stream, request.boot, lambda: _in_worker(request.boot.forked)).serve()
     except BrokenPipeError:
         os._exit(0)  # the server let go of the sandbox
     except Exception as error:  # noqa: BLE001 - the log must have it, and no frame of ours may go on

@@ -1,6 +1,8 @@
 import gc
 import sys
 
+print("garbage found at start:", gc.collect())
+
 print(gc.isenabled(), gc.get_threshold(), gc.get_debug(), gc.callbacks, gc.get_freeze_count(), gc.garbage)
 print(sys.getallocatedblocks() > 0)
 
