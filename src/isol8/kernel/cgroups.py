@@ -20,6 +20,7 @@ CONTROLLERS = ("memory", "cpu", "cpuacct", "pids")
 _ROOT_PREFIX = "isol8-"
 _CPU_PERIOD_US = 100_000
 _SWEEP_INTERVAL_S = 0.01
+_SOCKET_BYTES = 32 << 20
 # Below this the kernel refuses a quota (kernel/sched/core.c, min_cfs_quota_period: 1 ms).
 _MIN_QUOTA_US = 1_000
 
@@ -146,11 +147,16 @@ class Group:
             _write(name, size)
 
     def harden(self) -> None:
-        """What never changes: no swap (v1 has that in its limits).
+        """What never changes: no swap (v1 has that in its limits), and on v1 a bound on the buffers of TCP and UDP
+        sockets, loopback's too: there they count as memory only once a limit of their own is set, and until then
+        take from what the whole machine's network may use.
 
         memory.oom.group stays off: it would take the runner as well, and with it a session's files. Whoever asked
         for the execution sees the kill in `usage`, and ends the rest.
         """
+        sockets = f"{self.paths['memory']}/memory.kmem.tcp.limit_in_bytes"
+        if self.version == 1 and os.path.exists(sockets):
+            _write(sockets, _SOCKET_BYTES)
         swap = f"{self.paths['memory']}/memory.swap.max"
         if self.version == 2 and os.path.exists(swap):
             _write(swap, 0)
