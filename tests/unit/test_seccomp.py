@@ -62,6 +62,8 @@ def test_arguments_decide(machine: str) -> None:
     assert answer(machine, ioctl, 0, 0x5401) == ALLOW
     assert answer(machine, ioctl, 0, 0x5412) == EPERM
     assert answer(machine, number(machine, "personality"), 0x0004) == EPERM
+    prlimit = number(machine, "prlimit64")
+    assert [answer(machine, prlimit, pid, 7) for pid in (0, 1, 2)] == [ALLOW, EPERM, ALLOW]
 
 
 def test_other_architectures_get_nothing() -> None:

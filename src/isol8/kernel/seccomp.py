@@ -73,6 +73,10 @@ def _ioctl_rule() -> Block:
     return block + _answer(_ALLOW)
 
 
+def _prlimit_rule() -> Block:
+    return [_argument(0), *_when_equal(policy.RUNNER_PID, _answer(_EPERM)), *_answer(_ALLOW)]
+
+
 _RULES = {
     "clone": _clone_rule,
     # Its flags lie in memory, where a filter cannot look; libc falls back to clone.
@@ -80,6 +84,7 @@ _RULES = {
     "socket": _socket_rule,
     "personality": _personality_rule,
     "ioctl": _ioctl_rule,
+    "prlimit64": _prlimit_rule,
 }
 
 
