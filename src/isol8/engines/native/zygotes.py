@@ -25,7 +25,22 @@ _LOG = logging.getLogger("isol8.zygote")
 _START_TIMEOUT_S = 20
 _ANSWER_TIMEOUT_S = 10
 _CONTROL = 3
-_OPEN_FILES = (1024, 65536)
+_ENDLESS = resource.RLIM_INFINITY
+# Soft and hard limits of every program, whatever the server itself was started with. A core file limit of 1 keeps the
+# kernel from handing the core to a program of the machine as well, which 0 does not (man 5 core). Real-time processes
+# would not be held to a share of the processor.
+_LIMITS = {
+    resource.RLIMIT_CORE: (1, 1),
+    resource.RLIMIT_CPU: (_ENDLESS, _ENDLESS),
+    resource.RLIMIT_FSIZE: (_ENDLESS, _ENDLESS),
+    resource.RLIMIT_MEMLOCK: (8 << 20, 8 << 20),
+    resource.RLIMIT_MSGQUEUE: (819_200, 819_200),
+    resource.RLIMIT_NICE: (0, 0),
+    resource.RLIMIT_NOFILE: (1024, 65_536),
+    resource.RLIMIT_RTPRIO: (0, 0),
+    resource.RLIMIT_SIGPENDING: (8192, 8192),
+    resource.RLIMIT_STACK: (8 << 20, _ENDLESS),
+}
 # Prints where an interpreter keeps its library, and the file behind its `sitecustomize`, if any.
 _PROBE = (
     "import importlib.util, os; s = importlib.util.find_spec('sitecustomize');"
@@ -95,8 +110,7 @@ class Zygote:
             privileges.die_with_parent(signal.SIGKILL)
             reset_signals()
             _arrange_descriptors(control, errors)
-            resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-            resource.setrlimit(resource.RLIMIT_NOFILE, _open_files())
+            _limit_resources()
             namespaces.unshare(namespaces.CLONE_NEWNS | namespaces.CLONE_NEWUTS | namespaces.CLONE_NEWIPC)
             socket.sethostname("sandbox")
             enter_root(self._root)
@@ -171,12 +185,12 @@ class Zygote:
         os.waitpid(self._pid, 0)
 
 
-def _open_files() -> tuple[int, int]:
-    """Soft and hard limit of open files in sandboxes: the usual ones, or less where this process has less."""
-    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    if hard == resource.RLIM_INFINITY:
-        return _OPEN_FILES
-    return min(_OPEN_FILES[0], hard), min(_OPEN_FILES[1], hard)
+def _limit_resources() -> None:
+    """Put the limits of every program on this process, as far as its own hard limits reach."""
+    for kind, wanted in _LIMITS.items():
+        hard = resource.getrlimit(kind)[1]
+        bounded = [value if hard == _ENDLESS or 0 <= value <= hard else hard for value in wanted]
+        resource.setrlimit(kind, (bounded[0], bounded[1]))
 
 
 def _arrange_descriptors(control: int, errors: int) -> None:
