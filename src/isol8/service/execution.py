@@ -178,14 +178,17 @@ class Execution:
         )
 
     async def _collect_files(self) -> tuple[dict[str, bytes], dict[str, str]]:
-        """The files that are wanted back, and why some could not be read."""
+        """The files that are wanted back, and why some could not be read. Together they are no more than the sandbox
+        can hold: files with holes, and names of one file, are larger than what they take."""
         files: dict[str, bytes] = {}
         errors: dict[str, str] = {}
-        largest = max(self._command.limits.sandbox_bytes, self._command.limits.tmp_bytes)
+        limits = self._command.limits
+        left = min(limits.sandbox_bytes + limits.tmp_bytes, limits.memory_bytes)
         for path in self._command.output_paths:
             try:
                 async with asyncio.timeout(_FILES_TIMEOUT_S):
-                    files[path] = await self._sandbox.get(path, largest)
+                    files[path] = await self._sandbox.get(path, left)
+                left -= len(files[path])
             except (NotFound, InvalidRequest) as error:
                 errors[path] = error.message
             except (EngineFailure, TimeoutError):

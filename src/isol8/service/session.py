@@ -124,7 +124,8 @@ class Session:
         """Read a file. Raises NotFound (no sandbox, no file), InvalidRequest."""
         sandbox = await self._live()
         limits = sandbox.spec.limits
-        return await self._bounded(sandbox.get(path, max(limits.sandbox_bytes, limits.tmp_bytes)))
+        most = min(max(limits.sandbox_bytes, limits.tmp_bytes), limits.memory_bytes)
+        return await self._bounded(sandbox.get(path, most))
 
     async def _live(self) -> Sandbox:
         if self._sandbox is None:
