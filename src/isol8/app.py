@@ -21,7 +21,7 @@ from fastapi import FastAPI
 from isol8.api.protocol import Protocol
 from isol8.api.rehearsal import rehearse
 from isol8.api.server import create_api
-from isol8.config import Config
+from isol8.config import Config, Isolation
 from isol8.engines.native.engine import NativeEngine
 from isol8.errors import EngineFailure
 from isol8.kernel import cgroups, privileges
@@ -53,7 +53,7 @@ def serve(config: Config, announce: Callable[[str, int], None]) -> int:
     owner = os.getpid()
     supervisor = Child(
         "supervisor",
-        lambda: _start_supervisor(engine_listener, owner, installed),
+        lambda: _start_supervisor(engine_listener, owner, config.policy.isolation, installed),
         ended=lambda: _sweep(owner),
     )
     api = Child("API process", lambda: fork_child(run_api))
@@ -90,10 +90,11 @@ def _environment(installed: dict[str, Install]) -> dict[str, str]:
     return {"PATH": path, "HOME": "/sandbox", "LANG": "C.UTF-8"}
 
 
-def _start_supervisor(listener: socket.socket, owner: int, installed: dict[str, Install]) -> int:
+def _start_supervisor(listener: socket.socket, owner: int, isolation: Isolation, installed: dict[str, Install]) -> int:
     options = {
         "owner": owner,
         "client_uid": _NOBODY,
+        "strict": isolation is Isolation.STRICT,
         "python": installed["python"].executable,
         "prefixes": {name: install.prefix for name, install in installed.items() if install.prefix},
         "environment": _environment(installed),
@@ -113,7 +114,7 @@ def _start_supervisor(listener: socket.socket, owner: int, installed: dict[str, 
 
 def _sweep(owner: int) -> None:
     """Remove what a supervisor had no time to remove. Whatever it made is in its cgroups."""
-    for path in cgroups.server_group(cgroups.detect(), owner).directories:
+    for path in cgroups.server_group(cgroups.find(), owner).directories:
         cgroups.sweep(path, _GRACE_S)
 
 

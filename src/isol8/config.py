@@ -20,6 +20,7 @@ import json
 import os
 import re
 from collections.abc import Mapping
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, get_origin
 
@@ -81,6 +82,14 @@ class PoolSizes(Strict):
     deno: Count = 2
 
 
+class Isolation(StrEnum):
+    """What to do when the machine cannot enforce an isolation layer. `strict`: not start. `relaxed`: go without it,
+    where sandboxes can be made without it, and say so at every start."""
+
+    STRICT = "strict"
+    RELAXED = "relaxed"
+
+
 class Policy(Strict):
     """The most that any request may ask for. Beyond it is a 403 that names the limit."""
 
@@ -93,6 +102,7 @@ class Policy(Strict):
     tmp_size: Size = 2048 * _M
     max_output_size: Size = 64 * _M
     networks: tuple[Network, ...] = (Network.NONE,)
+    isolation: Isolation = Isolation.STRICT
     requests_per_minute: Count = 0  # for each key; 0 is no limit
     max_sessions_per_key: PositiveCount = 100
     max_body_size: Size = 256 * _M

@@ -19,8 +19,11 @@ from dataclasses import dataclass
 
 _LOG = logging.getLogger("isol8.launcher")
 _STOP_TIMEOUT_S = 20.0
+_ABORT_TIMEOUT_S = 1.0  # when one did not start, the other has nothing to finish, and may wait for the first for ever
 # A child that exits this soon after its first start will not do better the second time.
 _STILLBORN_S = 3.0
+# sysexits.h, EX_CONFIG: how a child says the same, however long it took to find out.
+_CONFIGURATION = 78
 _FIRST_DELAY_S, _LONGEST_DELAY_S = 0.1, 5.0
 _SIGNALS = {signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
 
@@ -80,7 +83,7 @@ def keep_alive(children: list[Child]) -> int:
         child.launch()
     status = _watch(children)
     for child in reversed(children):
-        _stop(child)
+        _stop(child, _ABORT_TIMEOUT_S if status else _STOP_TIMEOUT_S)
     return status
 
 
@@ -108,7 +111,7 @@ def _reap(children: list[Child]) -> bool:
             continue
         child.pid = 0
         child.ended()
-        if os.WIFEXITED(status) and not child.restarts and time.monotonic() - child.started_at < _STILLBORN_S:
+        if os.WIFEXITED(status) and not child.restarts and _hopeless(child, os.WEXITSTATUS(status)):
             _LOG.error("the %s did not start", child.name)
             return False
         child.schedule()
@@ -116,11 +119,16 @@ def _reap(children: list[Child]) -> bool:
     return True
 
 
-def _stop(child: Child) -> None:
+def _hopeless(child: Child, status: int) -> bool:
+    """Whether a child that has ended after its first start will do no better the second time."""
+    return status == _CONFIGURATION or time.monotonic() - child.started_at < _STILLBORN_S
+
+
+def _stop(child: Child, timeout_s: float) -> None:
     if not child.pid:
         return
     os.kill(child.pid, signal.SIGTERM)
-    deadline = time.monotonic() + _STOP_TIMEOUT_S
+    deadline = time.monotonic() + timeout_s
     while not os.waitpid(child.pid, os.WNOHANG)[0]:
         left = deadline - time.monotonic()
         if left <= 0:

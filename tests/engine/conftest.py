@@ -65,6 +65,7 @@ async def lab() -> AsyncIterator[Lab]:
     options = {
         "owner": os.getpid(),
         "client_uid": os.getuid(),
+        "strict": True,
         "python": "/usr/bin/python3",
         "prefixes": {},
         "environment": ENVIRONMENT,

@@ -1,18 +1,92 @@
-"""`isol8 doctor`: what this machine can run."""
+"""`isol8 doctor`: what this machine can run and what it enforces. It makes a sandbox to find out, as a server would."""
 
 from __future__ import annotations
 
 import argparse
+import asyncio
+import json
+import os
+from typing import Any
 
-from isol8.config import load_config
+from isol8.config import Config, Isolation, load_config
+from isol8.engines.base import Layer, Need
+from isol8.engines.native.examination import prepare
+from isol8.engines.native.layers import missing
+from isol8.engines.native.sandboxes import Sandboxes
+from isol8.runtimes.base import Install
 from isol8.runtimes.registry import RUNTIMES, find_installed
+
+_AS_ROOT = "run this as root, as the server is (sudo isol8 doctor)"
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print a line for each runtime; the answer is 1 when one is missing."""
-    installed = find_installed(load_config(arguments.config).data_dir)
+    """Print a table, or JSON. The answer is 1 when a runtime is missing, or a layer the policy asks for."""
+    config = load_config(arguments.config)
+    installed = find_installed(config.data_dir)
+    layers = asyncio.run(_examine(installed))
+    tolerated = {Need.EXTRA} if config.policy.isolation is Isolation.STRICT else {Need.EXTRA, Need.STRICT}
+    lacking = missing(layers, tolerated)
+    if arguments.json:
+        print(json.dumps(_report(config, layers, lacking, installed), indent=2))
+    else:
+        _show(config, layers, lacking, installed)
+    return int(bool(lacking) or len(installed) < len(RUNTIMES))
+
+
+async def _examine(installed: dict[str, Install]) -> list[Layer]:
+    owner = os.getpid()
+    prefixes = {name: install.prefix for name, install in installed.items() if install.prefix}
+    python = installed["python"].executable if "python" in installed else ""
+    sandboxes, layers = await prepare(lambda means: Sandboxes(owner, python, prefixes, {}, means), owner)
+    if sandboxes:
+        await sandboxes.close()
+    return layers
+
+
+def _remedy(layer: Layer) -> str:
+    return _AS_ROOT if layer.remedy and os.geteuid() else layer.remedy
+
+
+def _report(config: Config, layers: list[Layer], lacking: list[Layer], installed: dict[str, Install]) -> dict[str, Any]:
+    return {
+        "isolation": config.policy.isolation,
+        "starts": not lacking,
+        "layers": [
+            {
+                "name": layer.name,
+                "enforced": layer.enforced,
+                "need": layer.need,
+                "detail": layer.detail,
+                "remedy": _remedy(layer),
+            }
+            for layer in layers
+        ],
+        "runtimes": [
+            {
+                "name": name,
+                "ready": name in installed,
+                "version": installed[name].version if name in installed else None,
+                "executable": installed[name].executable if name in installed else None,
+                "install": runtime.install_hint,
+            }
+            for name, runtime in RUNTIMES.items()
+        ],
+    }
+
+
+def _show(config: Config, layers: list[Layer], lacking: list[Layer], installed: dict[str, Install]) -> None:
+    print(f"Isolation layers (policy.isolation is {config.policy.isolation})")
+    for layer in layers:
+        state = "enforced" if layer.enforced else "not used" if layer.need is Need.EXTRA else "MISSING"
+        print(f"  {state:<9} {layer.name:<20} {layer.detail}")
+        if layer.remedy:
+            print(f"{'':<33}to do: {_remedy(layer)}")
+    print("Runtimes")
     for name, runtime in RUNTIMES.items():
         install = installed.get(name)
-        state = f"{install.version:<10} {install.executable}" if install else f"missing    {runtime.install_hint}"
-        print(f"{name:<8} {state}")
-    return int(len(installed) < len(RUNTIMES))
+        if install:
+            print(f"  ready     {name:<20} {install.version:<10} {install.executable}")
+        else:
+            print(f"  MISSING   {name:<20} to do: {runtime.install_hint}")
+    if lacking:
+        print(f"A server would not start here: {len(lacking)} of {len(layers)} layers are missing.")

@@ -45,6 +45,8 @@ def _parser() -> argparse.ArgumentParser:
             command.add_argument("--host", help="address to listen on (default 127.0.0.1)")
             command.add_argument("--port", type=_port, help="port to listen on (default 3000; 0 takes a free one)")
             command.add_argument("--engine", choices=["native"], default="native", help="what makes the sandboxes")
+        if name == "doctor":
+            command.add_argument("--json", action="store_true", help="print JSON instead of a table")
         if name == "setup":
             command.add_argument(
                 "--runtime", action="append", metavar="NAME", help="only this one (may be given more than once)"

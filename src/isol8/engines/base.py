@@ -8,17 +8,27 @@ which is the same for every engine.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Protocol
 
 from isol8.engines.sandbox import Sandbox
 from isol8.model import Limits, SandboxSpec, Usage
 
 
+class Need(StrEnum):
+    """What it means when a layer cannot be enforced."""
+
+    ALWAYS = "always"  # no sandbox is made without it
+    STRICT = "strict"  # `policy.isolation: "relaxed"` goes without it
+    EXTRA = "extra"  # used where the kernel has it, on top of layers that suffice
+
+
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """One isolation layer as `isol8 doctor` shows it."""
+    """One isolation layer as `isol8 doctor` shows it. `detail` is what it stops, or why it is not enforced."""
 
     name: str
+    need: Need
     enforced: bool
     detail: str
     remedy: str = ""

@@ -12,6 +12,7 @@ import errno
 import os
 import signal
 import time
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from isol8.model import Limits, Usage
@@ -41,12 +42,25 @@ class Hierarchy:
         """The distinct mount points, in a stable order."""
         return list(dict.fromkeys(self.mounts.values()))
 
+    def only(self, controllers: Collection[str]) -> Hierarchy:
+        """The same without the other controllers."""
+        return Hierarchy(self.version, {key: path for key, path in self.mounts.items() if key in controllers})
+
 
 def detect(mount_table: str = "/proc/self/mounts") -> Hierarchy:
     """The hierarchy that has memory, cpu and pids: v2 if it has all of them, else v1 (hybrid machines too).
 
     Raises CgroupsUnavailable, naming what is missing.
     """
+    found = find(mount_table)
+    missing = [name for name in CONTROLLERS if name not in found.mounts]
+    if missing:
+        raise CgroupsUnavailable(f"no cgroup hierarchy on this machine has the controllers {', '.join(missing)}")
+    return found
+
+
+def find(mount_table: str = "/proc/self/mounts") -> Hierarchy:
+    """Like `detect`, with the controllers there are: perhaps none."""
     found: dict[str, str] = {}
     unified = None
     with open(mount_table) as table:
@@ -57,14 +71,15 @@ def detect(mount_table: str = "/proc/self/mounts") -> Hierarchy:
             elif kind == "cgroup":
                 for name in set(options.split(",")) & set(CONTROLLERS):
                     found.setdefault(name, target)
+    second: set[str] = set()
     if unified is not None:
-        with open(f"{unified}/cgroup.controllers") as file:
-            if {"memory", "cpu", "pids"} <= set(file.read().split()):
-                return Hierarchy(2, {"memory": unified, "cpu": unified, "cpuacct": unified, "pids": unified})
-    missing = [name for name in CONTROLLERS if name not in found]
-    if missing:
-        raise CgroupsUnavailable(f"no cgroup hierarchy on this machine has the controllers {', '.join(missing)}")
-    return Hierarchy(1, {name: found[name] for name in CONTROLLERS})
+        with contextlib.suppress(FileNotFoundError), open(f"{unified}/cgroup.controllers") as file:  # hidden by a mount
+            second = set(file.read().split()) & set(CONTROLLERS)
+    if unified is not None and second and len(second) >= len(found.keys() - {"cpuacct"}):
+        if "cpu" in second:
+            second.add("cpuacct")  # the cpu controller of version 2 counts as well
+        return Hierarchy(2, {name: unified for name in CONTROLLERS if name in second})
+    return Hierarchy(1, {name: found[name] for name in CONTROLLERS if name in found})
 
 
 def _write(path: str, value: str | int) -> None:
@@ -125,16 +140,21 @@ class Group:
 
     def limit(self, limits: Limits) -> None:
         """Put limits on the group. Raises OSError: EBUSY (v1) when more memory is in use than the new limit."""
-        quota = max(int(limits.cpus * _CPU_PERIOD_US), _MIN_QUOTA_US)
-        memory, cpu, pids = self.paths["memory"], self.paths["cpu"], self.paths["pids"]
-        # The runner is a process of the sandbox too, and no business of the caller's.
-        _write(f"{pids}/pids.max", limits.pids + 1)
+        if "pids" in self.paths:
+            # The runner is a process of the sandbox too, and no business of the caller's.
+            _write(f"{self.paths['pids']}/pids.max", limits.pids + 1)
+        if "memory" in self.paths:
+            self._limit_memory(self.paths["memory"], limits.memory_bytes)
+        if "cpu" in self.paths:
+            quota = max(int(limits.cpus * _CPU_PERIOD_US), _MIN_QUOTA_US)
+            name, value = ("cpu.max", f"{quota} {_CPU_PERIOD_US}") if self.version == 2 else ("cpu.cfs_quota_us", quota)
+            _write(f"{self.paths['cpu']}/{name}", value)
+
+    def _limit_memory(self, path: str, size: int) -> None:
         if self.version == 2:
-            _write(f"{memory}/memory.max", limits.memory_bytes)
-            _write(f"{cpu}/cpu.max", f"{quota} {_CPU_PERIOD_US}")
-            return
-        self._limit_memory_v1(memory, limits.memory_bytes)
-        _write(f"{cpu}/cpu.cfs_quota_us", quota)
+            _write(f"{path}/memory.max", size)
+        else:
+            self._limit_memory_v1(path, size)
 
     @staticmethod
     def _limit_memory_v1(path: str, size: int) -> None:
@@ -154,26 +174,39 @@ class Group:
         memory.oom.group stays off: it would take the runner as well, and with it a session's files. Whoever asked
         for the execution sees the kill in `usage`, and ends the rest.
         """
+        if "memory" not in self.paths:
+            return
         sockets = f"{self.paths['memory']}/memory.kmem.tcp.limit_in_bytes"
         if self.version == 1 and os.path.exists(sockets):
             _write(sockets, _SOCKET_BYTES)
-        swap = f"{self.paths['memory']}/memory.swap.max"
-        if self.version == 2 and os.path.exists(swap):
-            _write(swap, 0)
+        if self.version == 2 and os.path.exists(self.swap_file):
+            _write(self.swap_file, 0)
+
+    @property
+    def swap_file(self) -> str:
+        """The file with which swap is limited. The kernel may be set up without it."""
+        return f"{self.paths['memory']}/memory.{'swap.max' if self.version == 2 else 'memsw.limit_in_bytes'}"
 
     def usage(self) -> Usage:
-        """What the group has consumed. Needs no privilege. Raises OSError when it is gone."""
-        memory = self.paths["memory"]
-        if self.version == 2:
-            cpu_us = _field(_read(f"{self.paths['cpu']}/cpu.stat"), "usage_usec")
-            peak = f"{memory}/memory.peak"  # Linux 5.19
-            peak_bytes = int(_read(peak if os.path.exists(peak) else f"{memory}/memory.current"))
-            kills = _field(_read(f"{memory}/memory.events"), "oom_kill")
-        else:
-            cpu_us = int(_read(f"{self.paths['cpuacct']}/cpuacct.usage")) // 1000
-            peak_bytes = int(_read(f"{memory}/memory.max_usage_in_bytes"))
-            kills = _field(_read(f"{memory}/memory.oom_control"), "oom_kill")
+        """What the group has consumed; 0 where nothing counts. Needs no privilege. Raises OSError when it is gone."""
+        cpu_us = peak_bytes = kills = 0
+        if "cpuacct" in self.paths:
+            path = self.paths["cpuacct"]
+            if self.version == 2:
+                cpu_us = _field(_read(f"{path}/cpu.stat"), "usage_usec")
+            else:
+                cpu_us = int(_read(f"{path}/cpuacct.usage")) // 1000
+        if "memory" in self.paths:
+            peak_bytes, kills = self._memory_usage(self.paths["memory"])
         return Usage(cpu_ms=cpu_us // 1000, peak_memory_bytes=peak_bytes, oom_kills=kills)
+
+    def _memory_usage(self, path: str) -> tuple[int, int]:
+        """Peak in bytes, and how often the kernel killed."""
+        if self.version == 2:
+            peak = f"{path}/memory.peak"  # Linux 5.19
+            peak_bytes = int(_read(peak if os.path.exists(peak) else f"{path}/memory.current"))
+            return peak_bytes, _field(_read(f"{path}/memory.events"), "oom_kill")
+        return int(_read(f"{path}/memory.max_usage_in_bytes")), _field(_read(f"{path}/memory.oom_control"), "oom_kill")
 
 
 def _start_time(pid: int) -> str | None:
@@ -185,20 +218,22 @@ def _start_time(pid: int) -> str | None:
         return None
 
 
-def server_group(hierarchy: Hierarchy, owner: int) -> Group:
+def server_group(hierarchy: Hierarchy, owner: int, purpose: str = "") -> Group:
     """The group for all sandboxes of the server whose main process is `owner`; `create_parent` makes it."""
-    name = f"{_ROOT_PREFIX}{owner}-{_start_time(owner)}-{_pid_namespace()}"
+    name = f"{_ROOT_PREFIX}{owner}-{_start_time(owner)}-{_pid_namespace()}{purpose}"
     return Group(hierarchy.version, {key: f"{path}/{name}" for key, path in hierarchy.mounts.items()})
 
 
 def create_parent(group: Group) -> None:
     """Make a group that will have groups below it, with all controllers switched on for them. Raises OSError."""
+    controllers = " ".join(f"+{name}" for name in group.paths if name != "cpuacct")
     for path in group.directories:
         if group.version == 2:
-            _write(f"{os.path.dirname(path)}/cgroup.subtree_control", "+memory +cpu +pids")
-        os.makedirs(path, 0o755, exist_ok=True)
+            _write(f"{os.path.dirname(path)}/cgroup.subtree_control", controllers)
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(path, 0o755)
         if group.version == 2:
-            _write(f"{path}/cgroup.subtree_control", "+memory +cpu +pids")
+            _write(f"{path}/cgroup.subtree_control", controllers)
 
 
 def sweep(path: str, timeout_s: float) -> None:

@@ -52,7 +52,17 @@ def drop_to(uid: int, gid: int) -> None:
     os.setgroups([])
     os.setresgid(gid, gid, gid)
     os.setresuid(uid, uid, uid)
+    give_up_capabilities()
+    forbid_new_privileges()
+
+
+def give_up_capabilities() -> None:
+    """Keep none of the capabilities this process has. Raises OSError."""
     _prctl("PR_CAP_AMBIENT", _PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL)
     header = _CAPABILITY_VERSION_3.to_bytes(4, "little") + bytes(4)
     syscall("capset", header, bytes(24))
+
+
+def forbid_new_privileges() -> None:
+    """Set-user-id programs and file capabilities give nothing any more, to this process and all it starts."""
     _prctl("PR_SET_NO_NEW_PRIVS", _PR_SET_NO_NEW_PRIVS, 1)

@@ -22,6 +22,9 @@ _NUMBERS = {
     "fsmount": (432, 432),
     "fspick": (433, 433),
     "mount_setattr": (442, 442),
+    "landlock_create_ruleset": (444, 444),
+    "landlock_add_rule": (445, 445),
+    "landlock_restrict_self": (446, 446),
 }
 
 libc = ctypes.CDLL(None, use_errno=True)

@@ -15,7 +15,7 @@ from typing import Any
 from isol8.engines.native.zygotes import Zygote, describe_root
 from isol8.errors import Conflict, EngineFailure
 from isol8.kernel import cgroups, mounts
-from isol8.kernel.cgroups import Group
+from isol8.kernel.cgroups import Group, Hierarchy
 from isol8.model import Limits
 
 _LOG = logging.getLogger("isol8.supervisor")
@@ -38,6 +38,14 @@ class _Live:
     group: Group
     limits: Limits
     gone: asyncio.Future[None]
+
+
+@dataclass(frozen=True, slots=True)
+class Means:
+    """What this machine has for sandboxes: the cgroup controllers that work, and the names of layers to do without."""
+
+    hierarchy: Hierarchy
+    without: frozenset[str] = frozenset()
 
 
 class UserIds:
@@ -78,8 +86,11 @@ class UserIds:
 class Sandboxes:
     """All sandboxes of one server. `close` when done."""
 
-    def __init__(self, owner: int, python: str, prefixes: dict[str, str], environment: dict[str, str]) -> None:
+    def __init__(
+        self, owner: int, python: str, prefixes: dict[str, str], environment: dict[str, str], means: Means
+    ) -> None:
         self._owner = owner
+        self._means = means
         self._uids = UserIds()
         self._live: dict[str, _Live] = {}
         self._closing = False
@@ -89,9 +100,9 @@ class Sandboxes:
         self._zygote: Zygote | None = None
 
     async def start(self) -> None:
-        """Find the cgroups and start the zygote. Raises EngineFailure."""
+        """Make the server's cgroup and start the zygote. Raises EngineFailure."""
+        hierarchy = self._means.hierarchy
         try:
-            hierarchy = cgroups.detect()
             for path in cgroups.stale_directories(hierarchy):
                 _LOG.info("removing what a dead server left: %s", path)
                 cgroups.sweep(path, _SWEEP_TIMEOUT_S)
@@ -126,7 +137,7 @@ class Sandboxes:
             group.harden()
             group.limit(limits)
             entries = group.entries()
-            pid = await zygote.clone(_fields(uid, limits, request), [theirs.fileno(), *entries])
+            pid = await zygote.clone(_fields(uid, limits, request, self._means), [theirs.fileno(), *entries])
         except BaseException as error:
             ours.close()
             self._uids.give_back(uid)
@@ -190,6 +201,11 @@ class Sandboxes:
             raise EngineFailure(f"limits could not be changed: {error}") from error
         live.limits = limits
 
+    def identity(self, name: str) -> tuple[int, int]:
+        """Process 1 of a live sandbox, and its user. Raises KeyError when it is gone."""
+        live = self._live[name]
+        return live.pid, live.uid
+
     async def destroy(self, name: str) -> None:
         """Kill a sandbox; returns when nothing of it is left. One that does not exist is fine."""
         live = self._live.get(name)
@@ -209,7 +225,7 @@ class Sandboxes:
             cgroups.sweep(path, _SWEEP_TIMEOUT_S)
 
 
-def _fields(uid: int, limits: Limits, request: dict[str, Any]) -> list[tuple[str, bytes]]:
+def _fields(uid: int, limits: Limits, request: dict[str, Any], means: Means) -> list[tuple[str, bytes]]:
     """The request to the zygote."""
     network, boot = request["network"], request["boot"]
     resolver = b""
@@ -222,6 +238,7 @@ def _fields(uid: int, limits: Limits, request: dict[str, Any]) -> list[tuple[str
         ("tmp", str(limits.tmp_bytes).encode()),
         ("network", network.encode()),
         ("resolver", resolver),
+        ("without", " ".join(means.without).encode()),
         ("executable", boot["executable"].encode()),
         ("path", boot["path"].encode()),
         ("forked", b"1" if boot["forked"] else b"0"),

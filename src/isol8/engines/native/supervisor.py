@@ -5,6 +5,9 @@ destroys every sandbox of a connection that ends. Sandboxes are its own children
 pidfd for each, reaps each, and removes what it held. When the supervisor itself is killed, the kernel kills the
 zygotes and sandboxes (parent-death signals), and the launcher sweeps the cgroups (`isol8/launcher.py`).
 
+At every start it finds out which isolation layers hold (`examination.py`), and refuses to go on with less than the
+policy asks for.
+
 Started as `python -m isol8.engines.native.supervisor LISTENER_FD OPTIONS_JSON`.
 """
 
@@ -21,20 +24,26 @@ import sys
 from dataclasses import dataclass
 from typing import Any
 
+from isol8.engines.base import Need
 from isol8.engines.native import protocol
+from isol8.engines.native.examination import prepare
+from isol8.engines.native.layers import REFUSED, Refused, missing, refusal, sentence
 from isol8.engines.native.sandboxes import Sandboxes
 from isol8.errors import Conflict, EngineFailure
 from isol8.kernel import privileges
 
 _LOG = logging.getLogger("isol8.supervisor")
+_LEVELS = {Need.STRICT: logging.WARNING, Need.EXTRA: logging.INFO}
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How the launcher wants the supervisor. `client_uid` is the API process's user; `owner` the launcher's pid."""
+    """How the launcher wants the supervisor. `client_uid` is the API process's user; `owner` the launcher's pid;
+    `strict` whether every isolation layer must hold."""
 
     owner: int
     client_uid: int
+    strict: bool
     python: str
     prefixes: dict[str, str]
     environment: dict[str, str]
@@ -45,21 +54,36 @@ class Supervisor:
 
     def __init__(self, listener: socket.socket, options: Options) -> None:
         self._listener = listener
-        self._client_uid = options.client_uid
-        self._sandboxes = Sandboxes(options.owner, options.python, options.prefixes, options.environment)
+        self._options = options
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:
-        """Serve until SIGTERM; then destroy everything."""
+        """Serve until SIGTERM; then destroy everything. Raises EngineFailure, Refused."""
         loop = asyncio.get_running_loop()
         stop = asyncio.Event()
         loop.add_signal_handler(signal.SIGTERM, stop.set)
-        await self._sandboxes.start()
+        self._sandboxes = await self._open()
         self._listener.setblocking(False)
         accepting = asyncio.create_task(self._accept())
         await stop.wait()
         accepting.cancel()
         await self._sandboxes.close()
+
+    async def _open(self) -> Sandboxes:
+        options = self._options
+        sandboxes, found = await prepare(
+            lambda means: Sandboxes(options.owner, options.python, options.prefixes, options.environment, means),
+            options.owner,
+        )
+        lacking = missing(found, {Need.EXTRA} if options.strict else {Need.STRICT, Need.EXTRA})
+        if sandboxes is None or lacking:
+            if sandboxes:
+                await sandboxes.close()
+            raise Refused(refusal(lacking, options.strict))
+        for layer in found:
+            if not layer.enforced:
+                _LOG.log(_LEVELS[layer.need], "%s", sentence(layer))
+        return sandboxes
 
     async def _accept(self) -> None:
         loop = asyncio.get_running_loop()
@@ -67,7 +91,7 @@ class Supervisor:
             connection, _ = await loop.sock_accept(self._listener)
             credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
             uid = struct.unpack("3i", credentials)[1]
-            if uid not in (self._client_uid, os.getuid()):
+            if uid not in (self._options.client_uid, os.getuid()):
                 _LOG.warning("a process of user %d was turned away", uid)
                 connection.close()
                 continue
@@ -180,7 +204,12 @@ def main() -> None:
     privileges.die_with_parent(signal.SIGTERM)
     if os.getppid() != options.owner:
         return
-    asyncio.run(Supervisor(listener, options).run())
+    try:
+        asyncio.run(Supervisor(listener, options).run())
+    except EngineFailure as error:
+        sys.stderr.write(f"isol8: {error.message}\n")
+        sys.stderr.flush()
+        sys.exit(REFUSED if isinstance(error, Refused) else 1)
 
 
 if __name__ == "__main__":

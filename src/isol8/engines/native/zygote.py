@@ -7,7 +7,7 @@ request it clones itself into new namespaces (CLONE_PARENT: the supervisor is th
   1. enters its cgroups, through descriptors that came with the request: all that follows is charged to the sandbox;
   2. takes a cgroup namespace, so that it sees its own group as the root;
   3. mounts /proc, /sandbox, /tmp and /dev/shm, and brings up loopback, still as root;
-  4. drops every privilege, for good, and loads the seccomp filter;
+  4. drops every privilege, for good, shuts itself into its own root (Landlock), and loads the seccomp filter;
   5. becomes the runner, process 1, and forks the worker.
 
 When a worker is released, `hold` simply returns, and the interpreter goes on to run /sandbox/main.py by itself: there
@@ -24,7 +24,7 @@ import gc
 import os
 import sys
 
-from isol8.kernel import memory, mounts, namespaces, privileges, seccomp
+from isol8.kernel import landlock, memory, mounts, namespaces, privileges, seccomp
 from isol8.runner.frames import unpack_fields
 from isol8.runner.loop import Boot, Runner
 from isol8.runner.worker import Released
@@ -52,6 +52,20 @@ _PROC_MASKED = ("kcore", "keys", "key-users", "latency_stats", "timer_list", "sc
 _PROC_READ_ONLY = ("bus", "fs", "irq", "sys")
 
 
+class _Means:
+    """What every sandbox of this zygote gets, made once: the system call filter, the Landlock rules (-1: this kernel
+    has none), and the paths of /proc to hide and to protect."""
+
+    def __init__(self) -> None:
+        self.filter = seccomp.compile_filter()
+        self.masked = [path for path in (f"/proc/{name}" for name in _PROC_MASKED) if os.path.exists(path)]
+        self.guarded = [path for path in (f"/proc/{name}" for name in _PROC_READ_ONLY) if os.path.exists(path)]
+        try:
+            self.ruleset = landlock.ruleset_for("/")
+        except OSError:
+            self.ruleset = -1  # an extra where there is one; `isol8 doctor` says why not
+
+
 class _Request:
     """What the supervisor asks for: fields and descriptors of one sandbox."""
 
@@ -64,6 +78,8 @@ class _Request:
         self.tmp_bytes = int(single["tmp"])
         self.resolver = single["resolver"]
         self.network = single["network"]
+        # What a policy of relaxed isolation goes without where this machine has no means for it.
+        self.without = single["without"].split()
         argv = [value for key, value in fields if key == "argv"]
         self.boot = Boot(single["executable"], argv, single["path"], single["forked"] == "1")
 
@@ -82,7 +98,7 @@ def hold(before: tuple[set[str], set[str]], namespace: dict[str, object]) -> Non
     mounts.mount("none", "/", flags=mounts.MS_REMOUNT | mounts.MS_BIND | mounts.MS_RDONLY | _TMPFS)
     privileges.empty_bounding_set()
     try:
-        _serve(seccomp.compile_filter())
+        _serve(_Means())
     except Released:
         pass
     _forget(before, namespace)
@@ -117,11 +133,9 @@ def _forget(before: tuple[set[str], set[str]], namespace: dict[str, object]) -> 
     gc.unfreeze()
 
 
-def _serve(program: bytes) -> NoReturn:
+def _serve(means: _Means) -> NoReturn:
     """Clone a sandbox for every request. Only the clones' workers leave, by Released."""
     control = _socket.socket(fileno=CONTROL)
-    masked = [path for path in (f"/proc/{name}" for name in _PROC_MASKED) if os.path.exists(path)]
-    guarded = [path for path in (f"/proc/{name}" for name in _PROC_READ_ONLY) if os.path.exists(path)]
     gc.collect()
     gc.freeze()
     control.send(b"ready")
@@ -138,7 +152,7 @@ def _serve(program: bytes) -> NoReturn:
             answer = -(error.errno or 1)
         if answer == 0:
             control.close()
-            _become_sandbox(request, program, masked, guarded)
+            _become_sandbox(request, means)
         for descriptor in descriptors:
             os.close(descriptor)
         control.send(str(answer).encode())
@@ -153,14 +167,15 @@ def _descriptors(ancillary: list[tuple[int, int, bytes]]) -> list[int]:
     return found
 
 
-def _become_sandbox(request: _Request, program: bytes, masked: list[str], guarded: list[str]) -> NoReturn:
+def _become_sandbox(request: _Request, means: _Means) -> NoReturn:
     """Steps 1 to 5 of the module's text. Leaves only by Released, in a worker."""
     try:
         for descriptor in request.cgroups:
             os.write(descriptor, b"0")
             os.close(descriptor)
-        namespaces.unshare(namespaces.CLONE_NEWCGROUP)
-        _mount(request, masked, guarded)
+        if "cgroup-namespace" not in request.without:
+            namespaces.unshare(namespaces.CLONE_NEWCGROUP)
+        _mount(request, means)
         if request.network != "host":
             namespaces.loopback_up()
         with open("/proc/self/oom_score_adj", "wb", buffering=0) as file:
@@ -170,7 +185,11 @@ def _become_sandbox(request: _Request, program: bytes, masked: list[str], guarde
         privileges.die_with_parent(_signal.SIGKILL)
         # Whoever shares the user id may neither trace the runner nor see it in /proc.
         privileges.set_dumpable(False)
-        seccomp.load_filter(program)
+        if means.ruleset >= 0:
+            landlock.restrict(means.ruleset)
+            os.close(means.ruleset)
+        if "seccomp" not in request.without:
+            seccomp.load_filter(means.filter)
         # The namespace protects process 1 from signals it has no handler for; the interpreter sets one for this.
         _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
         Runner(request.stream, request.boot, lambda: _in_worker(request.boot.forked)).serve()
@@ -190,13 +209,13 @@ def _in_worker(runs_here: bool) -> None:
         memory.populate()
 
 
-def _mount(request: _Request, masked: list[str], guarded: list[str]) -> None:
+def _mount(request: _Request, means: _Means) -> None:
     mounts.unmount("/proc")
     mounts.mount("proc", "/proc", "proc", _PROC_FLAGS, "hidepid=2")
-    for path in guarded:
+    for path in means.guarded:
         mounts.mount(path, path, flags=mounts.MS_BIND)
         mounts.mount("none", path, flags=mounts.MS_REMOUNT | mounts.MS_BIND | mounts.MS_RDONLY | _PROC_FLAGS)
-    for path in masked:
+    for path in means.masked:
         mounts.mount("/dev/null", path, flags=mounts.MS_BIND)
     owner = f"uid={request.uid},gid={request.uid}"
     mounts.mount("tmpfs", "/sandbox", "tmpfs", _TMPFS, f"mode=755,{owner},size={request.sandbox_bytes}")

@@ -1,0 +1,73 @@
+"""The server starts no weaker than its policy asks, and says what is missing. Layers are really taken away."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Serve
+from tests.support.calls import execute
+from tests.support.server import free_port
+
+# Runs what follows where the cgroup file systems are out of sight.
+NO_CGROUPS = ("unshare", "--mount", "sh", "-c", 'mount -t tmpfs none /sys/fs/cgroup && exec "$@"', "sh")
+# Runs what follows without the right to make namespaces, mounts and cgroups.
+NO_ADMINISTRATION = ("setpriv", "--bounding-set=-sys_admin", "--inh-caps=-sys_admin")
+
+
+def _run(wrapper: tuple[str, ...], *arguments: str, directory: Path) -> subprocess.CompletedProcess[str]:
+    if os.geteuid() != 0:
+        pytest.skip("the native engine needs root")
+    environment = {**os.environ, "ISOL8_PORT": str(free_port()), "ISOL8_API_KEY": "key"}
+    command = [*wrapper, sys.executable, "-m", "isol8", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment, cwd=directory)
+
+
+@pytest.mark.parametrize(
+    ("wrapper", "layer"),
+    [(NO_CGROUPS, "memory-limit"), (NO_ADMINISTRATION, "mount-namespace")],
+    ids=["cgroups", "admin"],
+)
+def test_strict_refuses_to_start_and_names_the_layer(wrapper: tuple[str, ...], layer: str, tmp_path: Path) -> None:
+    done = _run(wrapper, "serve", directory=tmp_path)
+    assert done.returncode != 0
+    assert f"{layer} cannot be enforced" in done.stderr
+    assert "what to do" in done.stderr
+    assert "listens on" not in done.stdout
+
+
+@pytest.mark.parametrize("wrapper", [NO_CGROUPS, NO_ADMINISTRATION], ids=["cgroups", "admin"])
+def test_doctor_tells_the_same(wrapper: tuple[str, ...], tmp_path: Path) -> None:
+    done = _run(wrapper, "doctor", "--json", directory=tmp_path)
+    assert done.returncode != 0
+    report = json.loads(done.stdout)
+    assert report["starts"] is False
+    missing = [layer for layer in report["layers"] if not layer["enforced"]]
+    assert missing
+    assert all(layer["detail"] and layer["remedy"] for layer in missing)
+
+
+def test_doctor_finds_every_layer_here(tmp_path: Path) -> None:
+    done = _run((), "doctor", "--json", directory=tmp_path)
+    report = json.loads(done.stdout)
+    assert report["starts"] is True
+    assert [layer["name"] for layer in report["layers"] if not layer["enforced"]] == []
+
+
+def test_relaxed_starts_and_says_so(serve: Serve) -> None:
+    running = serve({"policy": {"isolation": "relaxed"}}, wrapper=NO_CGROUPS)
+    with running.client() as client:
+        assert execute(client, "print('hello')", "python")["stdout"] == "hello\n"
+    assert "memory-limit cannot be enforced" in running.log_text()
+
+
+def test_relaxed_does_not_go_without_what_makes_a_sandbox(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"policy": {"isolation": "relaxed"}}))
+    done = _run(NO_ADMINISTRATION, "serve", "--config", "config.json", directory=tmp_path)
+    assert done.returncode != 0
+    assert "mount-namespace cannot be enforced" in done.stderr
