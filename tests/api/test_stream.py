@@ -114,3 +114,9 @@ def test_a_silent_program_is_kept_alive_with_comments(client: httpx.Client) -> N
     assert len(comments) == 1
     assert comments[0] > 14
     assert list(parse_events(iter(lines))) == [{"type": "stdout", "data": "done\n"}, {"type": "exit", "data": "0"}]
+
+
+def test_no_character_of_the_output_ends_a_line_of_the_stream(client: httpx.Client) -> None:
+    text = "".join(map(chr, [*range(1, 0x100), 0x2028, 0x2029, 0x1F642]))
+    received = events(client, body(f"import sys; sys.stdout.buffer.write({text.encode()!r})"))
+    assert joined(received, "stdout") == text

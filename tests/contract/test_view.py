@@ -200,3 +200,20 @@ def test_the_sandbox_holds_the_program_alone(client: httpx.Client, runtime: str)
         "deno": "console.log([...Deno.readDirSync('/sandbox')].map((e) => e.name).filter((n) => n > 'a').join())",
     }.get(runtime, "console.log(require('fs').readdirSync('/sandbox').join())")
     assert stdout(client, code, runtime).strip() in ("main.py", "main.js", "main.ts", "main.sh")
+
+
+def test_nothing_in_proc_but_its_own_can_be_written(client: httpx.Client) -> None:
+    """What the kernel lets everybody write, such as the triggers in /proc/pressure, too."""
+    code = """
+import os
+for top, directories, names in os.walk('/proc'):
+    directories[:] = [name for name in directories if not name.isdigit() and name not in ('self', 'thread-self')]
+    for name in names:
+        try:
+            os.close(os.open(os.path.join(top, name), os.O_WRONLY | os.O_NONBLOCK))
+        except OSError:
+            continue
+        if os.stat(os.path.join(top, name)).st_rdev != os.stat('/dev/null').st_rdev:
+            print(os.path.join(top, name))
+"""
+    assert stdout(client, code) == ""

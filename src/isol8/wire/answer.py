@@ -155,6 +155,14 @@ def result_json(result: Result) -> bytes:
     return to_json(body)
 
 
+# Lines of a stream end with a newline alone; yet many clients split where Unicode would: Python's own splitlines does.
+_LINE_ENDS = {character.encode(): f"\\u{ord(character):04x}".encode() for character in "\u0085\u2028\u2029"}
+
+
 def event_frame(kind: str, data: str) -> bytes:
     """One event of a stream."""
-    return b"data: " + orjson.dumps({"type": kind, "data": data}) + b"\n\n"
+    event = orjson.dumps({"type": kind, "data": data})
+    if not data.isascii():
+        for character, escaped in _LINE_ENDS.items():
+            event = event.replace(character, escaped)
+    return b"data: " + event + b"\n\n"

@@ -49,7 +49,7 @@ _TMPFS = mounts.MS_NOSUID | mounts.MS_NODEV
 _PROC_FLAGS = mounts.MS_NOSUID | mounts.MS_NODEV | mounts.MS_NOEXEC
 # As the container runtimes mask them: runc's default spec (MaskedPaths, ReadonlyPaths).
 _PROC_MASKED = ("kcore", "keys", "key-users", "latency_stats", "timer_list", "sched_debug", "sysrq-trigger")
-_PROC_READ_ONLY = ("bus", "fs", "irq", "sys")
+_PROC_READ_ONLY = ("bus", "fs", "irq", "pressure", "sys")
 
 
 class _Means:
