@@ -9,8 +9,10 @@ import contextlib
 import errno
 import glob
 import os
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 Found = TypeVar("Found")
@@ -111,9 +113,14 @@ def cgroups(server_pid: int | None = None) -> list[str]:
     )
 
 
+def members(path: str) -> set[int]:
+    """The processes in one cgroup; none when it is gone."""
+    return {int(pid) for pid in _read(f"{path}/cgroup.procs").split()}
+
+
 def cgroup_members(server_pid: int) -> set[int]:
     """Every process in the cgroups of one server."""
-    return {int(pid) for path in cgroups(server_pid) for pid in _read(f"{path}/cgroup.procs").split()}
+    return {pid for path in cgroups(server_pid) for pid in members(path)}
 
 
 def mounts() -> list[str]:
@@ -134,9 +141,35 @@ def descriptors(pid: int) -> list[str]:
     return sorted(found)
 
 
+@contextlib.contextmanager
+def watching(look: Callable[[], object]) -> Iterator[None]:
+    """Call `look` again and again, in a thread, while the block runs."""
+    done = threading.Event()
+
+    def repeat() -> None:
+        while not done.is_set():
+            look()
+            done.wait(0.05)
+
+    with ThreadPoolExecutor(1) as pool:
+        watcher = pool.submit(repeat)
+        try:
+            yield
+        finally:
+            done.set()
+    watcher.result()
+
+
 def resident_bytes(pid: int) -> int:
     """Memory a process really holds, in bytes; 0 when it is gone."""
-    for line in _read(f"/proc/{pid}/status").splitlines():
-        if line.startswith(b"VmRSS:"):
-            return int(line.split()[1]) * 1024
-    return 0
+    return _kilobytes(pid, b"VmRSS:") * 1024
+
+
+def peak_bytes(pid: int) -> int:
+    """The most memory a process has ever held, in bytes; 0 when it is gone."""
+    return _kilobytes(pid, b"VmHWM:") * 1024
+
+
+def _kilobytes(pid: int, field: bytes) -> int:
+    lines = _read(f"/proc/{pid}/status").splitlines()
+    return next((int(line.split()[1]) for line in lines if line.startswith(field)), 0)

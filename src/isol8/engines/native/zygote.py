@@ -49,6 +49,8 @@ _TMPFS = mounts.MS_NOSUID | mounts.MS_NODEV
 _PROC_FLAGS = mounts.MS_NOSUID | mounts.MS_NODEV | mounts.MS_NOEXEC
 # As the container runtimes mask them: runc's default spec (MaskedPaths, ReadonlyPaths).
 _PROC_MASKED = ("kcore", "keys", "key-users", "latency_stats", "timer_list", "sched_debug", "sysrq-trigger")
+# And the pressure files: whoever may write to one can have the kernel watch it thousands of times over, at the
+# machine's expense, and take a grace period of RCU for each to exit.
 _PROC_READ_ONLY = ("bus", "fs", "irq", "pressure", "sys")
 
 
