@@ -8,7 +8,8 @@ from isol8.kernel import seccomp_policy as policy
 from isol8.kernel.seccomp import compile_filter
 from isol8.kernel.syscall_numbers import NUMBERS
 
-ALLOW, EPERM, ENOSYS, EAFNOSUPPORT = 0x7FFF0000, 0x50001, 0x50026, 0x50061
+ALLOW, EPERM, ENOSYS = 0x7FFF0000, 0x50001, 0x50026
+EPROTONOSUPPORT, EAFNOSUPPORT = 0x5005D, 0x50061
 MACHINES = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7)}
 
 
@@ -59,6 +60,11 @@ def test_arguments_decide(machine: str) -> None:
     assert answer(machine, socket, 16, 3, 0) == ALLOW
     for family, protocol in ((16, 12), (17, 0), (38, 0), (40, 0), (44, 0)):
         assert answer(machine, socket, family, 3, protocol) == EAFNOSUPPORT
+    for family in (2, 10):
+        for kind, protocol in ((1, 0), (0x80801, 6), (2, 17), (2, 1), (3, 58)):
+            assert answer(machine, socket, family, kind, protocol) == ALLOW
+        for kind, protocol in ((1, 132), (1, 262), (2, 115), (2, 136), (5, 0), (6, 0), (0x80806, 0)):
+            assert answer(machine, socket, family, kind, protocol) == EPROTONOSUPPORT
     assert answer(machine, ioctl, 0, 0x5401) == ALLOW
     assert answer(machine, ioctl, 0, 0x5412) == EPERM
     assert answer(machine, number(machine, "personality"), 0x0004) == EPERM

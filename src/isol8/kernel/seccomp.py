@@ -15,6 +15,7 @@ from isol8.kernel.syscalls import MACHINE, syscall
 _ALLOW = 0x7FFF0000
 _EPERM = 0x00050000 | 1
 _ENOSYS = 0x00050000 | 38
+_EPROTONOSUPPORT = 0x00050000 | 93
 _EAFNOSUPPORT = 0x00050000 | 97
 
 _LOAD, _JUMP, _JUMP_EQUAL, _JUMP_AT_LEAST, _JUMP_ANY_BIT, _RETURN = 0x20, 0x05, 0x15, 0x35, 0x45, 0x06
@@ -52,9 +53,13 @@ def _clone_rule() -> Block:
 
 
 def _socket_rule() -> Block:
-    block = [_argument(0)]
-    for family in policy.SOCKET_FAMILIES:
-        block += _when_equal(family, _answer(_ALLOW))
+    usual = [_argument(1), (_JUMP_ANY_BIT, 0, 1, policy.UNUSUAL_SOCKET_TYPES), *_answer(_EPROTONOSUPPORT), _argument(2)]
+    for protocol in policy.INTERNET_PROTOCOLS:
+        usual += _when_equal(protocol, _answer(_ALLOW))
+    usual += _answer(_EPROTONOSUPPORT)
+    block = [_argument(0), *_when_equal(policy.LOCAL_FAMILY, _answer(_ALLOW))]
+    for family in policy.INTERNET_FAMILIES:
+        block += _when_equal(family, usual)
     route = [_argument(2), *_when_equal(policy.NETLINK_ROUTE, _answer(_ALLOW)), *_answer(_EAFNOSUPPORT)]
     return block + _when_equal(policy.NETLINK_FAMILY, route) + _answer(_EAFNOSUPPORT)
 

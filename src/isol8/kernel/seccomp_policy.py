@@ -124,8 +124,13 @@ ALLOWED: tuple[tuple[str, str], ...] = (
 # Decided by their arguments in `seccomp.py`, or answered specially.
 CONDITIONAL_NAMES = ("clone", "clone3", "socket", "personality", "ioctl", "prlimit64")
 
-# socket(2) families: local, IPv4, IPv6; netlink for the route protocol alone (getifaddrs needs it).
-SOCKET_FAMILIES = (1, 2, 10)
+# socket(2) families: local; IPv4 and IPv6, with the protocols that programs speak (the usual one of a type, ICMP, TCP,
+# UDP, ICMPv6), not those whose kernel module a mere socket would load (SCTP, DCCP, L2TP), and with types below 4, that
+# is streams, datagrams and raw; netlink for the route protocol alone (getifaddrs needs it).
+LOCAL_FAMILY = 1
+INTERNET_FAMILIES = (2, 10)
+INTERNET_PROTOCOLS = (0, 1, 6, 17, 58)
+UNUSUAL_SOCKET_TYPES = 0xC
 NETLINK_FAMILY = 16
 NETLINK_ROUTE = 0
 
