@@ -56,6 +56,11 @@ def _parts(server: Server) -> set[int]:
     return {server.pid} | {pid for pid in machine.descendants(server.pid) if machine.parent(pid) == server.pid}
 
 
+def api_process(server: Server) -> int:
+    """The process that faces the network: of the server's own, the one that holds most."""
+    return max(_parts(server), key=machine.resident_bytes)
+
+
 @pytest.fixture
 def mark() -> str:
     """A number that nothing else on this machine has in its command line."""

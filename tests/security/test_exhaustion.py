@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from tests.security import containment
-from tests.security.conftest import Compiled
+from tests.security.conftest import Compiled, api_process
 from tests.support import machine
 from tests.support.calls import body, delete, execute, refusal, stdout, upload
 from tests.support.server import Server
@@ -65,11 +65,6 @@ MEMORY_BOMBS = {
         "x.append(threading.Thread(target=lambda: bytearray(9 << 20) and time.sleep(9), daemon=True)); x[-1].start()"
     ),
 }
-
-
-def _api(server: Server) -> int:
-    """The process that faces the network: of the server's own, the one that holds most."""
-    return max(machine.descendants(server.pid) - machine.cgroup_members(server.pid), key=machine.resident_bytes)
 
 
 @pytest.mark.parametrize("kind", FORK_BOMBS)
@@ -189,7 +184,7 @@ def test_files_with_holes(client: httpx.Client, server: Server, session: str) ->
         "for n in range(8): open(f'/sandbox/{n}', 'wb').truncate(300 << 20)\n"
         "open('/sandbox/huge', 'wb').truncate((1 << 63) - 1 & ~4095)"
     )
-    before = machine.peak_bytes(api := _api(server))
+    before = machine.peak_bytes(api := api_process(server))
     paths = [f"/sandbox/{n}" for n in range(8)] + ["/sandbox/huge"]
     result = execute(client, code, outputPaths=paths, sessionId=session, options={"memoryLimit": "64m"})
     assert (result["exitCode"], result["files"]) == (0, {}), result["stderr"]
@@ -200,7 +195,7 @@ def test_files_with_holes(client: httpx.Client, server: Server, session: str) ->
 
 
 def test_a_gigabyte_without_a_newline(client: httpx.Client, server: Server) -> None:
-    before = machine.peak_bytes(api := _api(server))
+    before = machine.peak_bytes(api := api_process(server))
     result = execute(client, "head -c 1G /dev/zero; head -c 100M /dev/zero >&2", "bash", timeoutMs=60000)
     assert (len(result["stdout"]), len(result["stderr"]), result["truncated"]) == (MIB, MIB, True)
     assert machine.peak_bytes(api) - before < 96 * MIB
