@@ -124,7 +124,7 @@ def test_what_is_wrong_is_named(content: bytes, expected: str) -> None:
 
 
 def test_a_command_needs_no_runtime() -> None:
-    assert parse(ExecuteBody, b'{"request":{"cmd":"ls"}}').request.cmd == "ls"
+    assert parse(ExecuteBody, b'{"request":{"cmd":"ls"}}').request.cmd == b"ls"
 
 
 def test_options_without_effect_are_listed() -> None:

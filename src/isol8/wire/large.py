@@ -1,0 +1,326 @@
+"""Large JSON documents, read without holding up everyone else.
+
+A JSON parser that is given 256 MiB at once returns after seconds, and no thread can help: it holds the interpreter's
+lock meanwhile. So a large document is read in pieces as it comes. What makes one large are contents: long strings, and
+long lists of small numbers (Node's Buffers). Each is set aside as a `Parcel` and leaves a mark in its place; what is
+left is a small document, which is parsed as any other and judged by the same types. Then the parcels that stand where
+contents may stand are decoded, a step at a time, and take the places of their marks. One that stands anywhere else
+makes the document invalid.
+
+Where strings begin and end is all that is read here, and in JSON a quote has one meaning. What is in a parcel is
+checked by a JSON parser too, when it is decoded. A mark is made of chance, so no document contains it that was not put
+there; it is text that is also base64, and its bytes can be written as numbers.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+import secrets
+from collections.abc import Generator, Iterator
+from typing import Any, TypeVar
+
+import orjson
+
+from isol8.errors import Forbidden, InvalidRequest
+from isol8.model import Content
+from isol8.wire import checks
+from isol8.wire.request import ExecuteBody, ExecutionOptions, ExecutionRequest, Parsed, UploadBody, parse
+from isol8.wire.strict import shown
+
+PIECE_BYTES = 64 * 1024
+# No path is longer, so what has to be a path is never set aside.
+_LONG_BYTES = 4096
+_LONG = re.compile(rb'[^"]{%d}' % _LONG_BYTES)
+_NUMBERS = re.compile(rb"[0-9, \t\r\n]*")
+_LONG_NUMBERS = re.compile(rb"(?<=\[)[0-9, \t\r\n]{%d,}" % _LONG_BYTES)
+_NUMBERS_AT_END = re.compile(rb"(?<=\[)[0-9, \t\r\n]*\Z")
+_MARK_BYTES = 32
+_UNIT_BYTES = 12  # of the longest unit of a string: two \u that make one character
+_TOO_MUCH = "The body has more names and short values in it than this server takes (policy.maxFiles)"
+_NO_STRING = "The body is not valid JSON: invalid characters in a string"
+
+Value = TypeVar("Value")
+Steps = Generator[None, None, Value]
+
+
+class Parcel:
+    """The inside of one long string, or of one list of numbers, as it stands in the document. It can be decoded once:
+    what has been decoded is let go."""
+
+    def __init__(self, is_list: bool) -> None:
+        self.is_list = is_list
+        self.size = 0
+        self._pieces: list[bytes] = []
+
+    def add(self, piece: bytes) -> None:
+        """More of it."""
+        if piece:
+            self._pieces.append(piece)
+            self.size += len(piece)
+
+    def whole(self) -> bytes:
+        """All of it; for short ones."""
+        return b"".join(self._pieces)
+
+    def content(self) -> Iterator[bytes]:
+        """What it stands for where it is a file's content itself. Raises as `text` and `numbers` do."""
+        return self.numbers() if self.is_list else self.text()
+
+    def text(self) -> Iterator[bytes]:
+        """The string's characters, in UTF-8. Raises InvalidRequest when it is no JSON string."""
+        rest = b""
+        for piece in self._drain():
+            decoded, rest = _decode_front(rest + piece)
+            yield decoded
+        if rest:
+            raise InvalidRequest(_NO_STRING)
+
+    def base64(self) -> Iterator[bytes]:
+        """The bytes behind the string. Raises ValueError when it is no base64, InvalidRequest when it is no string."""
+        rest, padded = b"", False
+        for piece in self._characters():
+            ready = rest + piece
+            end = len(ready) - len(ready) % 4
+            ready, rest = ready[:end], ready[end:]
+            if padded and (ready or rest):
+                raise ValueError(checks.NOT_BASE64)
+            padded = ready.endswith(b"=")
+            yield checks.base64_bytes(ready)
+        if rest:
+            raise ValueError(checks.NOT_BASE64)
+
+    def numbers(self) -> Iterator[bytes]:
+        """The list's numbers, as bytes. Raises ValueError when one is no byte, InvalidRequest when it is no list."""
+        rest, comma = b"", b""
+        for piece in self._drain():
+            ready, comma, rest = (rest + piece).rpartition(b",")
+            if comma:
+                yield _bytes_of_list(ready)
+            elif len(rest) > PIECE_BYTES:
+                break
+        if comma and not rest.strip():
+            raise InvalidRequest("The body is not valid JSON: a list ends with a comma")
+        yield _bytes_of_list(rest)
+
+    def _drain(self) -> Iterator[bytes]:
+        self._pieces.reverse()
+        while self._pieces:
+            yield self._pieces.pop()
+
+    def _characters(self) -> Iterator[bytes]:
+        """As `text`; but what has no escapes is given as it is, for whoever looks at each character anyway."""
+        rest = b""
+        for piece in self._drain():
+            if not rest and b"\\" not in piece:
+                yield piece
+            else:
+                decoded, rest = _decode_front(rest + piece)
+                yield decoded
+        if rest:
+            raise InvalidRequest(_NO_STRING)
+
+
+def _decode_front(raw: bytes) -> tuple[bytes, bytes]:
+    """As much of a string as is complete, decoded; and the rest: half a character, or half an escape."""
+    for end in range(len(raw), max(0, len(raw) - _UNIT_BYTES), -1):
+        try:
+            text: str = orjson.loads(b'"%b"' % raw[:end])
+        except orjson.JSONDecodeError:
+            continue
+        return text.encode(), raw[end:]
+    if len(raw) < _UNIT_BYTES:
+        return b"", raw
+    raise InvalidRequest(_NO_STRING)
+
+
+def _bytes_of_list(text: bytes) -> bytes:
+    try:
+        numbers = orjson.loads(b"[%b]" % text)
+    except orjson.JSONDecodeError:
+        raise InvalidRequest("The body is not valid JSON: invalid numbers in a list") from None
+    return checks.bytes_of(numbers)
+
+
+class LargeBody:
+    """A body that comes in pieces. `feed` them all, `parse`, then `restore`.
+
+    `rest_bytes` bounds what is left of it beside parcels, `strings` how many strings are in that.
+    """
+
+    def __init__(self, rest_bytes: int, strings: int) -> None:
+        self._most_bytes = rest_bytes
+        self._quotes_left = 2 * strings
+        self._rest = bytearray()
+        self._carried = b""  # a backslash at the end of a piece: what it escapes is still to come
+        self._open: Parcel | None = None
+        self._parcels: dict[bytes, Parcel] = {}
+        self._mark = secrets.token_hex(12)
+
+    def feed(self, data: bytes) -> None:
+        """The next piece. Raises Forbidden when there is too much in the body beside contents."""
+        for start in range(0, len(data), PIECE_BYTES):
+            self._feed(self._carried + data[start : start + PIECE_BYTES])
+            if len(self._rest) > self._most_bytes:
+                raise Forbidden(_TOO_MUCH)
+
+    def _feed(self, piece: bytes) -> None:
+        self._carried = b""
+        if (len(piece) - len(piece.rstrip(b"\\"))) % 2:
+            piece, self._carried = piece[:-1], b"\\"
+        # The same with nothing escaped in it. First pairs of backslashes: one that is left before a quote escapes it.
+        plain = piece.replace(b"\\\\", b"__").replace(b'\\"', b"__") if b"\\" in piece else piece
+        start = self._end_of_open(piece, plain)
+        if start is None:
+            return
+        quotes = plain.count(b'"', start)
+        self._quotes_left -= quotes
+        if self._quotes_left < 0:
+            raise Forbidden(_TOO_MUCH)
+        last = plain.rfind(b'"', start)
+        if quotes % 2:
+            self._sift(piece, plain, start, last + 1)
+            self._begin(piece[last + 1 :], is_list=False)
+        elif numbers := _NUMBERS_AT_END.search(piece, max(start, last + 1)):
+            self._sift(piece, plain, start, numbers.start())
+            self._begin(numbers[0], is_list=True)
+        else:
+            self._sift(piece, plain, start, len(piece))
+
+    def _begin(self, piece: bytes, is_list: bool) -> None:
+        self._open = Parcel(is_list)
+        self._open.add(piece)
+
+    def _end_of_open(self, piece: bytes, plain: bytes) -> int | None:
+        """Give what is open more of itself; where it ends in this piece, None if it does not."""
+        if self._open is None:
+            return 0
+        if self._open.is_list:
+            match = _NUMBERS.match(piece)
+            end = match.end() if match else 0
+        else:
+            end = plain.find(b'"')
+        self._open.add(piece if end < 0 else piece[:end])
+        if end in (-1, len(piece)):
+            return None
+        if self._open.is_list:
+            self._close()
+            return end
+        self._close()
+        self._rest += b'"'
+        return end + 1
+
+    def _close(self) -> None:
+        """Leave a mark for what was open; or itself, when it turned out to be short."""
+        parcel, self._open = self._open, None
+        if parcel is not None:
+            self._rest += parcel.whole() if parcel.size < _LONG_BYTES else self._mark_for(parcel)
+
+    def _mark_for(self, parcel: Parcel) -> bytes:
+        mark = f"0{self._mark}{len(self._parcels):07x}".encode()
+        self._parcels[mark] = parcel
+        return b",".join(b"%d" % byte for byte in mark) if parcel.is_list else mark
+
+    def _sift(self, piece: bytes, plain: bytes, start: int, end: int) -> None:
+        """Take over what is from `start`, which is outside a string, to `end`; set aside what is long in it."""
+        if not _LONG.search(plain, start, end):
+            self._rest += piece[start:end]
+            return
+        within = False
+        while True:
+            quote = plain.find(b'"', start, end)
+            stop = end if quote < 0 else quote
+            if stop - start < _LONG_BYTES:
+                self._rest += piece[start:stop]
+            elif within:
+                self._begin(piece[start:stop], is_list=False)
+                self._close()
+            else:
+                self._rest += _LONG_NUMBERS.sub(self._list_aside, piece[start:stop])
+            if quote < 0:
+                return
+            self._rest += b'"'
+            start, within = quote + 1, not within
+
+    def _list_aside(self, numbers: re.Match[bytes]) -> bytes:
+        parcel = Parcel(is_list=True)
+        parcel.add(numbers[0])
+        return self._mark_for(parcel)
+
+    def parse(self, model: type[Parsed]) -> Parsed:
+        """The body, with marks in it. Raises InvalidRequest."""
+        self._close()
+        self._rest += self._carried
+        return parse(model, bytes(self._rest))
+
+    def restore(self, body: Parsed) -> Steps[Parsed]:
+        """The body as it was meant, a short step at a time. Raises InvalidRequest."""
+        if isinstance(body, ExecuteBody):
+            body = body.model_copy(
+                update={
+                    "request": (yield from self._restore_request(body.request)),
+                    "options": (yield from self._restore_options(body.options)),
+                }
+            )
+        elif isinstance(body, UploadBody):
+            body = body.model_copy(update={"content": (yield from self._content("content", body.content))})
+        if self._parcels:
+            raise InvalidRequest("The body has a long value where none belongs")
+        return body
+
+    def _restore_request(self, request: ExecutionRequest) -> Steps[ExecutionRequest]:
+        changes: dict[str, Any] = {}
+        for name in ("code", "cmd", "setup_script", "stdin"):
+            changes[name] = yield from self._content(f"request.{name}", getattr(request, name))
+        if request.files:
+            changes["files"] = {}
+            for path, content in request.files.items():
+                changes["files"][path] = yield from self._content(f"request.files.{shown(path)}", content)
+        changes["env"] = yield from self._variables("request.env", request.env)
+        changes["metadata"] = yield from self._texts(request.metadata)
+        return request.model_copy(update=changes)
+
+    def _restore_options(self, options: ExecutionOptions | None) -> Steps[ExecutionOptions | None]:
+        if options is None:
+            return None
+        secrets = yield from self._variables("options.secrets", options.secrets)
+        return options.model_copy(update={"secrets": secrets})
+
+    def _content(self, place: str, value: Content | None) -> Steps[Content | None]:
+        """What a mark stands for; anything else as it is."""
+        found = self._find(value)
+        if found is None:
+            return value
+        content = bytearray()
+        try:
+            for piece in found:
+                content += piece
+                yield
+        except ValueError as error:
+            raise InvalidRequest(f"{place} {error}") from None
+        return content
+
+    def _find(self, value: Content | None) -> Iterator[bytes] | None:
+        if value is None or len(value) not in (_MARK_BYTES, _MARK_BYTES * 3 // 4):
+            return None
+        if parcel := self._parcels.pop(bytes(value), None):
+            return parcel.content()
+        if parcel := self._parcels.pop(base64.b64encode(value), None):
+            return parcel.base64()
+        return None
+
+    def _variables(self, place: str, values: dict[str, str] | None) -> Steps[dict[str, str] | None]:
+        restored = yield from self._texts(values)
+        try:
+            return restored and checks.variables(restored)
+        except ValueError as error:
+            raise InvalidRequest(f"{place} {error}") from None
+
+    def _texts(self, values: dict[str, str] | None) -> Steps[dict[str, str] | None]:
+        if values is None:
+            return None
+        restored = {}
+        for name, value in values.items():
+            content = yield from self._content(name, value.encode())
+            restored[name] = value if content is None else content.decode()
+        return restored
