@@ -17,25 +17,27 @@ from isol8.wire.large import PIECE_BYTES, LargeBody, Steps
 from isol8.wire.request import Parsed, parse
 
 # Of one file beside its path, as large.py sets contents aside; and of everything that is not files.
-_FILE_BYTES, _FILE_STRINGS = 5 * 1024, 6
-_OTHER_BYTES, _OTHER_STRINGS = 1024 * 1024, 16 * 1024
+_FILE_BYTES, _FILE_STRINGS, _FILE_VALUES = 5 * 1024, 6, 150
+_OTHER_BYTES, _OTHER_VALUES = 1024 * 1024, 16 * 1024
 
 Done = TypeVar("Done")
 
 
 @dataclass(frozen=True, slots=True)
 class BodyBounds:
-    """The most of a body: `whole`, in bytes; what of it is not contents, in bytes; and strings in that."""
+    """The most of a body: `whole`, in bytes; and what of it is not contents: bytes, strings, other values."""
 
     whole: int
     rest: int
     strings: int
+    values: int
 
     @classmethod
     def of(cls, policy: Policy) -> BodyBounds:
         """What a policy's other limits leave room for: a file is a path, a short content, and what names the two."""
         rest = policy.max_files * (policy.max_path_length + _FILE_BYTES) + policy.max_env_size + _OTHER_BYTES
-        return cls(policy.max_body_size, rest, policy.max_files * _FILE_STRINGS + _OTHER_STRINGS)
+        strings, values = (policy.max_files * of_file + _OTHER_VALUES for of_file in (_FILE_STRINGS, _FILE_VALUES))
+        return cls(policy.max_body_size, rest, strings, values)
 
 
 async def read_json(request: Request, model: type[Parsed], bounds: BodyBounds) -> Parsed:
@@ -60,7 +62,7 @@ async def read_json(request: Request, model: type[Parsed], bounds: BodyBounds) -
         if large is None:
             if not more and received <= PIECE_BYTES:
                 return parse(model, piece)
-            large = LargeBody(bounds.rest, bounds.strings)
+            large = LargeBody(bounds.rest, bounds.strings, bounds.values)
         large.feed(piece)
         if not more:
             return await in_steps(large.restore(large.parse(model)))

@@ -31,10 +31,12 @@ from isol8.wire.strict import shown
 PIECE_BYTES = 64 * 1024
 # No path is longer, so what has to be a path is never set aside.
 _LONG_BYTES = 4096
-_LONG = re.compile(rb'[^"]{%d}' % _LONG_BYTES)
-_NUMBERS = re.compile(rb"[0-9, \t\r\n]*")
-_LONG_NUMBERS = re.compile(rb"(?<=\[)[0-9, \t\r\n]{%d,}" % _LONG_BYTES)
-_NUMBERS_AT_END = re.compile(rb"(?<=\[)[0-9, \t\r\n]*\Z")
+_LONG_LIST_BYTES = 256
+_LONG = re.compile(rb'[^"]{%d}' % _LONG_LIST_BYTES)
+_IN_NUMBERS = b"0123456789, \t\r\n"
+_LONG_NUMBERS = re.compile(rb"(?<=\[)[0-9, \t\r\n]{%d,}" % _LONG_LIST_BYTES)
+_STRINGS = re.compile(rb'"[^"]*"')
+_ENDLESS_NUMBER = re.compile(rb"[0-9]{1024}")
 _MARK_BYTES = 32
 _UNIT_BYTES = 12  # of the longest unit of a string: two \u that make one character
 _TOO_MUCH = "The body has more names and short values in it than this server takes (policy.maxFiles)"
@@ -145,12 +147,14 @@ def _bytes_of_list(text: bytes) -> bytes:
 class LargeBody:
     """A body that comes in pieces. `feed` them all, `parse`, then `restore`.
 
-    `rest_bytes` bounds what is left of it beside parcels, `strings` how many strings are in that.
+    `rest_bytes` bounds what is left of it beside parcels, `strings` and `values` how many strings, and how many lists,
+    objects and members of them, are in that.
     """
 
-    def __init__(self, rest_bytes: int, strings: int) -> None:
+    def __init__(self, rest_bytes: int, strings: int, values: int) -> None:
         self._most_bytes = rest_bytes
         self._quotes_left = 2 * strings
+        self._values_left = values
         self._rest = bytearray()
         self._carried = b""  # a backslash at the end of a piece: what it escapes is still to come
         self._open: Parcel | None = None
@@ -177,13 +181,13 @@ class LargeBody:
         self._quotes_left -= quotes
         if self._quotes_left < 0:
             raise Forbidden(_TOO_MUCH)
-        last = plain.rfind(b'"', start)
+        last, numbers = plain.rfind(b'"', start), len(piece.rstrip(_IN_NUMBERS))
         if quotes % 2:
             self._sift(piece, plain, start, last + 1)
             self._begin(piece[last + 1 :], is_list=False)
-        elif numbers := _NUMBERS_AT_END.search(piece, max(start, last + 1)):
-            self._sift(piece, plain, start, numbers.start())
-            self._begin(numbers[0], is_list=True)
+        elif piece[:numbers].endswith(b"["):
+            self._sift(piece, plain, start, numbers)
+            self._begin(piece[numbers:], is_list=True)
         else:
             self._sift(piece, plain, start, len(piece))
 
@@ -196,8 +200,7 @@ class LargeBody:
         if self._open is None:
             return 0
         if self._open.is_list:
-            match = _NUMBERS.match(piece)
-            end = match.end() if match else 0
+            end = len(piece) - len(piece.lstrip(_IN_NUMBERS))
         else:
             end = plain.find(b'"')
         self._open.add(piece if end < 0 else piece[:end])
@@ -214,7 +217,8 @@ class LargeBody:
         """Leave a mark for what was open; or itself, when it turned out to be short."""
         parcel, self._open = self._open, None
         if parcel is not None:
-            self._rest += parcel.whole() if parcel.size < _LONG_BYTES else self._mark_for(parcel)
+            least = _LONG_LIST_BYTES if parcel.is_list else _LONG_BYTES
+            self._rest += parcel.whole() if parcel.size < least else self._mark_for(parcel)
 
     def _mark_for(self, parcel: Parcel) -> bytes:
         mark = f"0{self._mark}{len(self._parcels):07x}".encode()
@@ -223,6 +227,7 @@ class LargeBody:
 
     def _sift(self, piece: bytes, plain: bytes, start: int, end: int) -> None:
         """Take over what is from `start`, which is outside a string, to `end`; set aside what is long in it."""
+        self._charge(plain[start:end])
         if not _LONG.search(plain, start, end):
             self._rest += piece[start:end]
             return
@@ -230,9 +235,7 @@ class LargeBody:
         while True:
             quote = plain.find(b'"', start, end)
             stop = end if quote < 0 else quote
-            if stop - start < _LONG_BYTES:
-                self._rest += piece[start:stop]
-            elif within:
+            if within:
                 self._begin(piece[start:stop], is_list=False)
                 self._close()
             else:
@@ -241,6 +244,15 @@ class LargeBody:
                 return
             self._rest += b'"'
             start, within = quote + 1, not within
+
+    def _charge(self, plain: bytes) -> None:
+        """Count what costs the parser most."""
+        outside = _LONG_NUMBERS.sub(b"", _STRINGS.sub(b"", plain))
+        self._values_left -= outside.count(b",") + outside.count(b"[") + outside.count(b"{")
+        if self._values_left < 0:
+            raise Forbidden(_TOO_MUCH)
+        if _ENDLESS_NUMBER.search(outside):
+            raise InvalidRequest("The body has a number with too many digits in it")
 
     def _list_aside(self, numbers: re.Match[bytes]) -> bytes:
         parcel = Parcel(is_list=True)
