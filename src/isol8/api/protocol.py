@@ -7,9 +7,9 @@ And that a client can hold nothing for long by doing little. Neither the parser 
 - an answer that is not read: as many bytes of it must leave, else the connection is cut;
 - a body that still comes when it has been answered (413, 401): it is read away for `grace_s`, so that the answer is not
   lost in a reset, and then the connection is closed;
-- the number of connections: crowd.py.
+- the number of connections: crowd.py; and of requests that wait behind another on one connection.
 
-What waits while this server does not listen (a request behind another on one connection) is not held against a client.
+A request that waits behind another has its time when its turn comes.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from isol8.api.crowd import Crowd, Place, neighbourhood
 
 _HEAD_BYTES = 64 * 1024
 _HEAD_TIMEOUT_S = 30.0
+_PIPELINED = 64
 _TOLD_TIMEOUT_S = 2.0  # within which a connection that is too many must say something to be answered
 
 
@@ -94,6 +95,8 @@ class Protocol(HttpToolsProtocol):
         """The parser: the head is whole."""
         self._progress()
         self._receiving = True
+        if len(self.pipeline) >= _PIPELINED:
+            raise RuntimeError("too many requests at once")  # which the parser makes its own error
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
@@ -129,6 +132,8 @@ class Protocol(HttpToolsProtocol):
             self._watch_answer()
         elif self._answer_watch:
             self._stop_watching_answer()
+        if self._body_watch:
+            self._watch_body()  # of the request behind it, whose turn it is; or of this one, answered early
         super().on_response_complete()
 
     def _progress(self) -> None:
@@ -148,6 +153,7 @@ class Protocol(HttpToolsProtocol):
             self._patience = None
 
     def _watch_body(self) -> None:
+        self._stop_watching_body()
         self._body_watch = self.loop.call_later(self.bounds.grace_s, self._judge_body, self._received)
 
     def _judge_body(self, before: int) -> None:
@@ -157,7 +163,11 @@ class Protocol(HttpToolsProtocol):
             return
         if self.cycle.response_complete:
             self.transport.close()
-        elif self.flow.read_paused or self._received - before >= self.bounds.min_rate * self.bounds.grace_s:
+        elif (
+            self.pipeline
+            or self.flow.read_paused
+            or self._received - before >= self.bounds.min_rate * self.bounds.grace_s
+        ):
             self._watch_body()
         elif self.cycle.response_started:
             self.transport.abort()
