@@ -40,6 +40,7 @@ _ENDLESS_NUMBER = re.compile(rb"[0-9]{1024}")
 _MARK_BYTES = 32
 _UNIT_BYTES = 12  # of the longest unit of a string: two \u that make one character
 _TOO_MUCH = "The body has more names and short values in it than this server takes (policy.maxFiles)"
+_OF_NESTING = 8  # what a list or an object counts for, beside its members: no request needs many
 _NO_STRING = "The body is not valid JSON: invalid characters in a string"
 
 Value = TypeVar("Value")
@@ -162,7 +163,7 @@ class LargeBody:
         self._mark = secrets.token_hex(12)
 
     def feed(self, data: bytes) -> None:
-        """The next piece. Raises Forbidden when there is too much in the body beside contents."""
+        """The next piece. Raises Forbidden and InvalidRequest when there is too much in the body beside contents."""
         for start in range(0, len(data), PIECE_BYTES):
             self._feed(self._carried + data[start : start + PIECE_BYTES])
             if len(self._rest) > self._most_bytes:
@@ -248,9 +249,9 @@ class LargeBody:
     def _charge(self, plain: bytes) -> None:
         """Count what costs the parser most."""
         outside = _LONG_NUMBERS.sub(b"", _STRINGS.sub(b"", plain))
-        self._values_left -= outside.count(b",") + outside.count(b"[") + outside.count(b"{")
+        self._values_left -= outside.count(b",") + _OF_NESTING * (outside.count(b"[") + outside.count(b"{"))
         if self._values_left < 0:
-            raise Forbidden(_TOO_MUCH)
+            raise InvalidRequest("The body has more lists, objects and members in it than a request can have")
         if _ENDLESS_NUMBER.search(outside):
             raise InvalidRequest("The body has a number with too many digits in it")
 
