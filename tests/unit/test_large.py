@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from isol8.api.connection import BodyBounds
 from isol8.config import Policy
 from isol8.errors import Forbidden, InvalidRequest, Isol8Error
-from isol8.wire.large import PIECE_BYTES, LargeBody
+from isol8.wire.large import LargeBody
+from isol8.wire.parcel import PIECE_BYTES
 from isol8.wire.request import DownloadQuery, ExecuteBody, Parsed, UploadBody, parse
 
 BOUNDS = BodyBounds.of(Policy())

@@ -13,7 +13,8 @@ from starlette.types import Receive
 from isol8.api.problems import BodyTooLarge, ClientGone
 from isol8.config import Policy
 from isol8.sizes import format_size
-from isol8.wire.large import PIECE_BYTES, LargeBody, Steps
+from isol8.wire.large import LargeBody, Steps
+from isol8.wire.parcel import PIECE_BYTES
 from isol8.wire.request import Parsed, parse
 
 # Of one file beside its path, as large.py sets contents aside; and of everything that is not files.

@@ -19,7 +19,7 @@ from isol8.service.executor import Collected, gather
 from isol8.wire.request import ExecuteBody
 
 router = APIRouter(route_class=DirectRoute)
-_PROBLEMS = (400, 401, 403, 413, 429, 500, 503)
+_PROBLEMS = (400, 401, 403, 408, 413, 429, 500, 503)
 
 
 @router.post(

@@ -22,7 +22,7 @@ _OK = to_json({"ok": True})
 
 @router.post(
     "/file",
-    responses=answers("Done", 400, 401, 403, 404, 413, 500, 507),
+    responses=answers("Done", 400, 401, 403, 404, 408, 413, 500, 507),
     openapi_extra=takes("UploadBody"),
     summary="Write a file into a session",
 )

@@ -10,7 +10,8 @@ from typing import Any
 import orjson
 
 from isol8.model import Content
-from isol8.wire.large import PIECE_BYTES, Steps
+from isol8.wire.large import Steps
+from isol8.wire.parcel import PIECE_BYTES
 
 _ENCODED_AT_ONCE = 192 * 1024  # a multiple of 3, which base64 makes 4 of
 
