@@ -18,7 +18,8 @@ from signal import SIGTERM
 import uvicorn
 from fastapi import FastAPI
 
-from isol8.api.protocol import Protocol
+from isol8.api.crowd import Crowd, affordable_connections, raise_descriptor_limit
+from isol8.api.protocol import Bounds, Protocol
 from isol8.api.rehearsal import rehearse
 from isol8.api.server import create_api
 from isol8.config import Config, Isolation
@@ -45,6 +46,7 @@ def serve(config: Config, announce: Callable[[str, int], None]) -> int:
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     if os.geteuid() != 0:
         raise EngineFailure("the native engine needs root: start the server as root, for example with sudo")
+    raise_descriptor_limit()
     installed = find_installed(config.data_dir)
     if "python" not in installed:
         raise EngineFailure("no python3 was found in /usr; every sandbox needs it")
@@ -60,7 +62,8 @@ def serve(config: Config, announce: Callable[[str, int], None]) -> int:
 
     def run_api() -> None:
         greet = None if api.restarts else lambda: announce(*listener.getsockname()[:2])
-        _run_api(create_api(config, NativeEngine(engine_address, 0), installed), listener, owner, greet)
+        application = create_api(config, NativeEngine(engine_address, 0), installed)
+        _run_api(application, _bounds(config), listener, owner, greet)
 
     return keep_alive([supervisor, api])
 
@@ -131,13 +134,21 @@ class _Server(uvicorn.Server):
             self._tell()
 
 
-def _run_api(application: FastAPI, listener: socket.socket, launcher: int, tell: Callable[[], None] | None) -> None:
+def _bounds(config: Config) -> Bounds:
+    policy = config.policy
+    crowd = Crowd(affordable_connections(config), policy.max_connections_per_address)
+    return Bounds(crowd, policy.min_transfer_rate, policy.transfer_grace_ms / 1000)
+
+
+def _run_api(
+    application: FastAPI, bounds: Bounds, listener: socket.socket, launcher: int, tell: Callable[[], None] | None
+) -> None:
     """The API process: what it needs of the file system it reads first, then it gives up the right to."""
     server = _Server(
         uvicorn.Config(
             application,
             loop="uvloop",
-            http=Protocol,
+            http=Protocol.within(bounds),
             ws="none",
             lifespan="on",
             access_log=False,

@@ -111,6 +111,13 @@ class Policy(Strict):
     max_path_length: PositiveCount = 1024
     max_env_size: Size = 1 * _M
     max_stdin_size: Size = 64 * _M
+    max_output_files_size: Size = 4096 * _M  # of all output files of an execution together
+    max_connections: PositiveCount = 2048
+    max_connections_per_address: Count = 1024  # 0 is no bound of its own, as behind a proxy
+    # A client that sends a body, or has an answer to read, moves at least `min_transfer_rate` bytes per second, looked
+    # at each `transfer_grace_ms`; one that does less is cut off.
+    min_transfer_rate: Size = 1024
+    transfer_grace_ms: Milliseconds = 30_000
     code_url: bool = False
 
 

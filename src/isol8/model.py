@@ -1,7 +1,7 @@
 """The frozen values that every layer speaks: what to run, under which limits, and what came of it.
 
 Units are in the names: `_bytes`, `_ms`, `cpus` (cores, fractions allowed). Paths are absolute paths
-inside the sandbox. Text that a program wrote is `str`, already decoded and masked; what goes in is `bytes`.
+inside the sandbox. Text that a program wrote is `str`, already decoded and masked; what goes in is bytes.
 """
 
 from __future__ import annotations
@@ -13,6 +13,10 @@ from enum import StrEnum
 
 SANDBOX_DIR = "/sandbox"
 WRITABLE_DIRS = (SANDBOX_DIR, "/tmp")
+
+
+# What is large is a bytearray, which nobody changes any more: to make bytes of it would be to copy it.
+Content = bytes | bytearray
 
 
 class Outcome(StrEnum):
@@ -72,7 +76,7 @@ class Command:
     """One program to run, its inputs, and its bounds. Everything is validated before this is made."""
 
     runtime: str
-    source: bytes
+    source: Content
     limits: Limits
     network: Network = Network.NONE
     timeout_ms: int
@@ -80,11 +84,12 @@ class Command:
     extension: str | None = None  # ".mjs"; None is the runtime's own
     env: Mapping[str, str] = field(default_factory=dict)
     secrets: Mapping[str, str] = field(default_factory=dict)  # also environment; values are masked
-    stdin: bytes = b""
-    files: Mapping[str, bytes] = field(default_factory=dict)
+    stdin: Content = b""
+    files: Mapping[str, Content] = field(default_factory=dict)
     output_paths: tuple[str, ...] = ()
+    output_files_bytes: int | None = None  # of all of them together; None is whatever the sandbox can hold
     workdir: str = SANDBOX_DIR
-    setup_script: bytes = b""  # bash, run before the program
+    setup_script: Content = b""  # bash, run before the program
     metadata: Mapping[str, str] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
 
@@ -101,7 +106,7 @@ class Plan:
     executable: str
     argv: tuple[str, ...]
     path: str
-    source: bytes
+    source: Content
     env: Mapping[str, str]
     workdir: str
     warm: bool
@@ -140,7 +145,7 @@ class Result:
     usage: ExecutionUsage
     stdout: str = ""
     stderr: str = ""
-    files: Mapping[str, bytes] = field(default_factory=dict)
+    files: Mapping[str, Content] = field(default_factory=dict)
     file_errors: Mapping[str, str] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
 

@@ -157,6 +157,61 @@ def test_heads_without_end(server: Server, start: bytes, repeated: bytes) -> Non
     assert machine.resident_bytes(api_process(server)) - before < 16 * MIB
 
 
+@pytest.mark.parametrize(
+    "lines",
+    [
+        b"Content-Length: 5\r\nContent-Length: 6",
+        b"Content-Length: 5, 6",
+        b"Content-Length: -5",
+        b"Content-Length: +5",
+        b"Content-Length: 0x5",
+        b"Content-Length: 99999999999999999999999999",
+        b"Transfer-Encoding: chunked\r\nContent-Length: 5",
+        b"Transfer-Encoding: chunked, identity",
+        b"Transfer-Encoding: xchunked",
+        b"X-Name : spaced",
+        b"X-\0Name: x",
+        b"X-Name: a\0b",
+        b"X-Name: a\rb",
+        b": nameless",
+        b"no colon",
+    ],
+)
+def test_heads_that_two_servers_would_read_differently(server: Server, lines: bytes) -> None:
+    """What smuggles a second request past whoever stands before this server is no request here."""
+    smuggled = b"GET /health HTTP/1.1\r\nHost: smuggled\r\n\r\n"
+    head = b"POST /execute HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %b\r\n%b\r\n\r\n"
+    with _connect(server) as connection:
+        connection.sendall(head % (server.key.encode(), lines) + smuggled)
+        said = _said(connection)
+    assert said.startswith(b"HTTP/1.1 400 "), said
+    assert said.count(b"HTTP/1.1 ") == 1
+    assert list(json.loads(said.partition(b"\r\n\r\n")[2])) == ["error"]
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "/session/..%2f..%2fexecute",
+        "/session/%2e%2e",
+        "/session/../health",
+        "/./health",
+        "//health",
+        "/health/..",
+        "/health%00",
+        "/HEALTH",
+        "/health;x=1",
+        "/%2fhealth",
+        "http://other/nowhere",
+    ],
+)
+def test_paths_of_the_interface_are_what_they_are(server: Server, target: str) -> None:
+    """No other spelling of the one open route, or of any, reaches it without a key."""
+    with _connect(server) as connection:
+        connection.sendall(f"GET {target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
+        assert _said(connection).startswith(b"HTTP/1.1 401 ")
+
+
 def test_slow_heads_and_bodies_hold_up_nobody(server: Server, client: httpx.Client) -> None:
     head = f"POST /execute HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {server.key}\r\nContent-Length: 1000\r\n\r\n{{"
     with ExitStack() as stack:
@@ -187,6 +242,13 @@ def test_a_body_that_never_comes_without_a_key(server: Server) -> None:
         b'{"request": {"code": "1", "runtime": "python", "timeoutMs": NaN}}',
         b'{"request": {"code": "1", "runtime": "python", "code": ["2"]}}',
         b'{"request": {"code": "\\ud800", "runtime": "python"}}',
+        b'{"request": {"code": "1", "runtime": "python", "env": {' + b'"A": "x", ' * 300_000 + b'"A": 5}}}',
+        b'{"request": {"code": "1", "runtime": "python", "files": {"/sandbox/a": {"type": "Buffer", "data": ['
+        + b"0, " * 5_000_000
+        + b'"x"]}}}}',
+        b'{"request": {"code": "1", "runtime": "python", "outputPaths": [' + b'"/tmp/a", ' * 300_000 + b'"/tmp/a"]}}',
+        b'{"request": {"code": "1", "runtime": "python", "env": {"A": "' + b"\\u0041" * 1_000_000 + b'"}}}',
+        b" " * 50_000_000 + b"{}",
         b'{"request": {"code": "1", "runtime": "python", "files": {'
         + b",".join(b'"/sandbox/%d": ""' % n for n in range(200_000))
         + b"}}}",
@@ -194,15 +256,35 @@ def test_a_body_that_never_comes_without_a_key(server: Server) -> None:
         b"\xff\xfe{\x00}\x00",
         b"\x1f\x8b\x08" + bytes(1000),
     ],
-    ids="arrays objects env digits exponent nan twice surrogate files proto utf16 gzip".split(),  # noqa: SIM905
+    ids=[
+        "arrays",
+        "objects",
+        "env",
+        "digits",
+        "exponent",
+        "nan",
+        "twice",
+        "surrogate",
+        "same",
+        "numbers",
+        "paths",
+        "escapes",
+        "spaces",
+        "files",
+        "proto",
+        "utf16",
+        "gzip",
+    ],
 )
-def test_json_bombs(client: httpx.Client, bomb: bytes) -> None:
+def test_json_bombs(client: httpx.Client, server: Server, bomb: bytes) -> None:
     begun = time.monotonic()
+    peak = machine.resident_bytes(api_process(server))
     answer = client.post("/execute", content=bomb, headers={"Content-Type": "application/json"})
     assert answer.status_code in (400, 403), answer.text[:300]
     refusal(answer, answer.status_code)
     assert len(answer.content) < 2000
     assert time.monotonic() - begun < 10
+    assert machine.resident_bytes(api_process(server)) - peak < 64 * MIB
 
 
 def test_100_000_small_events(client: httpx.Client, server: Server) -> None:

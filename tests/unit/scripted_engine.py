@@ -17,7 +17,7 @@ from collections.abc import AsyncGenerator, Callable
 
 from isol8.engines.sandbox import Chunk, Connection, Exit, Sandbox
 from isol8.errors import Conflict, EngineFailure, NotFound
-from isol8.model import Limits, Plan, SandboxSpec, Usage
+from isol8.model import Content, Limits, Plan, SandboxSpec, Usage
 from isol8.runtimes.base import Install
 
 INSTALLED = {
@@ -45,7 +45,7 @@ class ScriptedSandbox(Sandbox):
         if self.dead:
             raise EngineFailure("the sandbox ended")
 
-    async def run(self, plan: Plan, *, stdin: bytes, output_bytes: int) -> AsyncGenerator[Chunk | Exit, None]:
+    async def run(self, plan: Plan, *, stdin: Content, output_bytes: int) -> AsyncGenerator[Chunk | Exit, None]:
         self._check()
         self.plans.append(plan)
         self.engine.running += 1
@@ -92,11 +92,11 @@ class ScriptedSandbox(Sandbox):
             raise EngineFailure("the sandbox does not answer")
         self._stop.set()
 
-    async def put(self, path: str, content: bytes) -> None:
+    async def put(self, path: str, content: Content) -> None:
         self._check()
-        self.files[path] = content
+        self.files[path] = bytes(content)
 
-    async def get(self, path: str, max_bytes: int) -> bytes:
+    async def get(self, path: str, max_bytes: int) -> Content:
         self._check()
         if path not in self.files:
             raise NotFound(f"File not found: {path}")

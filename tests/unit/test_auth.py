@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import hmac
 from collections.abc import AsyncIterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import httpx
 import pytest
 import pytest_asyncio
 
+from isol8.api.auth import Authentication
 from tests.unit.api_server import serving
 from tests.unit.scripted_engine import ScriptedEngine
 
@@ -68,3 +72,35 @@ async def test_right_keys(header: str, client: httpx.AsyncClient) -> None:
 
 async def test_the_body_is_not_read_first(client: httpx.AsyncClient) -> None:
     assert (await client.post("/execute", content=b"{not json")).status_code == 401
+
+
+KEYS = [f"key-number-{number}" for number in range(5)]
+
+
+@pytest.mark.parametrize("sent", [*KEYS, KEYS[0][:-1], KEYS[0] + "x", "x", "x" * 5000, "\xff"])
+async def test_every_key_costs_the_same_comparisons(sent: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever is sent, right or wrong, long or short: it is compared with each key there is, by something as long as
+    any other, in a function whose time does not depend on what it compares. No clock tells what this tells."""
+    compared: list[tuple[bytes, bytes]] = []
+
+    def compare(one: bytes, other: bytes) -> bool:
+        compared.append((one, other))
+        return hmac.compare_digest(one, other)
+
+    called: list[str] = []
+
+    async def inner(scope: Any, *_: Any) -> None:
+        called.append(scope["isol8.caller"])
+
+    async def send(message: Any) -> None:
+        called.append(message.get("status", ""))
+
+    application = Authentication(inner, KEYS)
+    monkeypatch.setattr("isol8.api.auth.hmac", SimpleNamespace(compare_digest=compare))
+    headers = [(b"authorization", f"Bearer {sent}".encode("latin-1"))]
+    scope = {"type": "http", "path": "/x", "method": "GET", "headers": headers}
+    await application(scope, None, send)  # type: ignore[arg-type]
+    assert [len(part) for pair in compared for part in pair] == [32] * 2 * len(KEYS)
+    assert len({known for _, known in compared}) == len(KEYS)
+    assert sent.encode("latin-1") not in [part for pair in compared for part in pair]
+    assert called[0] == (f"key{KEYS.index(sent) + 1}" if sent in KEYS else 403)

@@ -4,7 +4,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from isol8.runner.frames import DATA, END, Decoder, ProtocolError, encode, encode_content, pack_fields, unpack_fields
+from isol8.runner.frames import (
+    DATA,
+    END,
+    HEADER_BYTES,
+    START,
+    Decoder,
+    ProtocolError,
+    encode,
+    encode_content,
+    encode_fields,
+    pack_fields,
+    unpack_fields,
+)
 
 KEYS = st.text(st.characters(min_codepoint=33, max_codepoint=126), max_size=20)
 FRAMES = st.tuples(st.integers(0, 255), st.integers(0, 2**32 - 1), st.binary(max_size=300))
@@ -59,3 +71,73 @@ def test_content_is_cut_and_ended(size: int) -> None:
     assert frames[-1] == (END, 7, b"")
     assert b"".join(payload for _, _, payload in frames) == b"x" * size
     assert all(kind == DATA and payload for kind, _, payload in frames[:-1])
+
+
+def by_the_book(stream: bytes, limit: int) -> tuple[list[tuple[int, int, bytes]], bool]:
+    """What the module's text says a stream is: its frames, and whether one is too long."""
+    frames: list[tuple[int, int, bytes]] = []
+    while len(stream) >= HEADER_BYTES:
+        length = int.from_bytes(stream[5:9], "big")
+        if length > limit:
+            return frames, True
+        if len(stream) < HEADER_BYTES + length:
+            break
+        frames.append((stream[0], int.from_bytes(stream[1:5], "big"), stream[9 : 9 + length]))
+        stream = stream[9 + length :]
+    return frames, False
+
+
+@given(st.lists(FRAMES, max_size=6), st.lists(st.tuples(st.integers(0), st.binary(max_size=3)), max_size=4), st.data())
+def test_a_damaged_stream_is_what_the_book_says(
+    frames: list[tuple[int, int, bytes]], damages: list[tuple[int, bytes]], data: st.DataObject
+) -> None:
+    """Bytes lost, changed and put in, anywhere, lengths too: frames up to the first that is too long, then an error."""
+    stream = bytearray(b"".join(encode(*frame) for frame in frames))
+    for place, instead in damages:
+        at = place % (len(stream) + 1)
+        stream[at : at + data.draw(st.integers(0, 3))] = instead
+    expected, too_long = by_the_book(bytes(stream), 300)
+    decoder = Decoder(300)
+    received = []
+    refused = False
+    while stream and not refused:
+        size = data.draw(st.integers(1, len(stream)))
+        try:
+            received += decoder.feed(bytes(stream[:size]))
+        except ProtocolError:
+            refused = True
+        del stream[:size]
+    assert refused == too_long
+    # What came in the same piece as the one that is too long is lost with it.
+    assert received == expected[: len(received)]
+    if not too_long:
+        assert received == expected
+
+
+@given(st.lists(st.tuples(KEYS, st.binary(max_size=200)), max_size=10), st.integers(0, 2**32 - 1))
+def test_fields_in_a_frame_of_their_own(pairs: list[tuple[str, bytes]], channel: int) -> None:
+    ((kind, number, payload),) = Decoder(10_000).feed(encode_fields(START, channel, pairs))
+    assert (kind, number, unpack_fields(payload)) == (START, channel, pairs)
+
+
+@given(st.lists(st.tuples(KEYS, st.binary(max_size=50)), max_size=5), st.integers(0), st.binary(max_size=3))
+def test_damaged_fields_are_fields_or_refused(pairs: list[tuple[str, bytes]], place: int, instead: bytes) -> None:
+    payload = bytearray(pack_fields(pairs))
+    at = place % (len(payload) + 1)
+    payload[at : at + len(instead)] = instead
+    try:
+        found = unpack_fields(bytes(payload))
+    except ProtocolError:
+        return
+    assert pack_fields(found) == payload
+
+
+@given(st.lists(st.integers(1, 5000), max_size=20))
+def test_no_more_is_kept_than_one_frame(sizes: list[int]) -> None:
+    """However it comes, what waits in the decoder is less than one frame of the longest kind."""
+    decoder = Decoder(1000)
+    stream = encode(DATA, 1, b"x" * 1000) * (sum(sizes) // 1009 + 1)
+    for size in sizes:
+        decoder.feed(stream[:size])
+        stream = stream[size:]
+        assert len(decoder._buffer) < 1000 + HEADER_BYTES

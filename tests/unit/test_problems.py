@@ -6,15 +6,17 @@ import asyncio
 import base64
 import json
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 import pytest_asyncio
+from starlette.types import Message
 
 from isol8.api import streaming
+from isol8.model import Event, Output
 from tests.unit.api_server import serving
 from tests.unit.scripted_engine import ScriptedEngine, until
 
@@ -251,3 +253,32 @@ async def test_the_document_describes_every_route(client: httpx.AsyncClient) -> 
     for name in (part.split('"')[0] for part in text.split("#/components/schemas/")[1:]):
         assert name in document["components"]["schemas"]
     assert (await client.get("/docs")).status_code == 200
+
+
+async def test_a_stream_that_is_kept_waiting_too_long_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The sandbox behind it is someone else's to have."""
+    monkeypatch.setattr(streaming, "PATIENCE_S", 0.05)
+    closed = asyncio.Event()
+
+    async def program() -> AsyncGenerator[Event, None]:
+        try:
+            while True:
+                yield Output("stdout", "x")
+        finally:
+            closed.set()
+
+    async def never() -> Message:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    sent: list[Message] = []
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+        if len(sent) > 10:
+            await asyncio.Event().wait()
+
+    await streaming.EventStream(program(), 10)({"type": "http"}, never, send)
+    assert closed.is_set()
+    assert len(sent) == 11
+    assert sent[-1]["more_body"]

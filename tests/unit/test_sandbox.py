@@ -6,9 +6,11 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from isol8.engines.sandbox import Chunk, Connection, Exit, Sandbox
-from isol8.errors import EngineFailure, InvalidRequest, NotFound, SandboxFull
+from isol8.errors import EngineFailure, InvalidRequest, Isol8Error, NotFound, SandboxFull
 from isol8.model import Limits, Plan, SandboxSpec
 from isol8.runner import frames
 from isol8.runner.frames import encode
@@ -136,3 +138,78 @@ async def test_a_runner_that_does_not_confirm_a_kill(monkeypatch: pytest.MonkeyP
     async with peer() as (sandbox, _):
         with pytest.raises(EngineFailure, match="does not answer"):
             await sandbox.kill()
+
+
+class Transport(asyncio.Transport):
+    """Notes how often it is told to stop reading, and to go on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pauses = self.resumes = 0
+
+    def pause_reading(self) -> None:
+        self.pauses += 1
+
+    def resume_reading(self) -> None:
+        self.resumes += 1
+
+    def write(self, data: object) -> None:
+        pass
+
+    def abort(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize("payload", [b"", b"x", b"x" * 1000])
+async def test_frames_that_nobody_takes_are_bounded_whatever_is_in_them(payload: bytes) -> None:
+    """Also empty ones cost memory while they wait."""
+    connection, transport = Connection(), Transport()
+    connection.connection_made(transport)
+    number, channel = connection.open()
+    sent = 0
+    while not transport.pauses and sent < 100_000:
+        connection.data_received(encode(frames.STDOUT, number, payload))
+        sent += 1
+    assert transport.pauses, sent
+    for _ in range(sent):
+        await channel.take()
+    assert transport.resumes
+    assert connection._held_bytes == 0
+
+
+FRAMES = st.tuples(
+    st.sampled_from([*range(14, 24), 0, 255, frames.DATA, frames.END]),
+    st.integers(0, 3),
+    st.one_of(st.binary(max_size=12), st.sampled_from([bytes(4), b"ENOENT\0x", b"x" * 2000])),
+)
+
+
+@settings(deadline=None)
+@given(st.lists(FRAMES, max_size=12), st.binary(max_size=20), st.integers(1, 4000))
+def test_a_runner_that_says_anything(said: list[tuple[int, int, bytes]], garbage: bytes, piece: int) -> None:
+    """Interleaved, out of order, on channels that are not open, cut anywhere, with garbage at the end: a run, an upload
+    and a download at once each end as they may, or with an error of ours, and nothing is left waiting."""
+
+    async def exchange() -> None:
+        connection, transport = Connection(), Transport()
+        connection.connection_made(transport)
+        sandbox = Sandbox("test", SandboxSpec(runtime="x", limits=LIMITS), connection)
+        running = asyncio.create_task(run(sandbox))
+        putting = asyncio.create_task(sandbox.put("/sandbox/x", b"y" * 10))
+        getting = asyncio.create_task(sandbox.get("/sandbox/x", 100))
+        await asyncio.sleep(0)
+        stream = b"".join(encode(*frame) for frame in said) + garbage
+        for start in range(0, len(stream), piece):
+            connection.data_received(stream[start : start + piece])
+            await asyncio.sleep(0)
+        connection.connection_lost(None)
+        await asyncio.wait((running, putting, getting), timeout=10)
+        for task in (running, putting, getting):
+            assert task.done()
+            assert task.exception() is None or isinstance(task.exception(), Isol8Error), repr(task.exception())
+        assert running.exception() or sum(isinstance(event, Exit) for event in running.result()) == 1
+        assert getting.exception() or len(getting.result()) <= 100
+        assert connection._held_bytes == 0
+        assert not connection._channels
+
+    asyncio.run(exchange())

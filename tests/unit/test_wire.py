@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 import json
+import posixpath
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from isol8.errors import InvalidRequest
+from isol8.config import Config
+from isol8.errors import Forbidden, InvalidRequest
+from isol8.service.policy import to_command
 from isol8.sizes import format_size, parse_size
+from isol8.wire.checks import writable_path
 from isol8.wire.request import DownloadQuery, ExecuteBody, UploadBody, parse, parse_values
 from isol8.wire.schemas import json_schemas
+from isol8.wire.strict import known_fields
+
+
+def list_names(parent: str) -> list[str]:
+    """The fields of one object of a body."""
+    return [name for owner, name in known_fields(ExecuteBody) if owner == parent]
 
 
 def body(**parts: Any) -> bytes:
@@ -124,7 +134,7 @@ def test_what_is_wrong_is_named(content: bytes, expected: str) -> None:
 
 
 def test_a_command_needs_no_runtime() -> None:
-    assert parse(ExecuteBody, b'{"request":{"cmd":"ls"}}').request.cmd == "ls"
+    assert parse(ExecuteBody, b'{"request":{"cmd":"ls"}}').request.cmd == b"ls"
 
 
 def test_options_without_effect_are_listed() -> None:
@@ -171,3 +181,74 @@ def test_every_type_has_a_schema() -> None:
     schemas = json_schemas()
     assert {"ExecuteBody", "ExecutionRequest", "ExecutionOptions", "ResultAnswer", "Problem"} <= schemas.keys()
     assert "timeoutMs" in schemas["ExecutionRequest"]["properties"]
+
+
+LEAVES = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(-(2**70), 2**70),
+    st.floats(),
+    st.text(max_size=8),
+    st.sampled_from(["python", "none", "512m", "/sandbox/x", "../x", "\0", "YQ==", ".mjs", "A"]),
+)
+NAMES = st.one_of(
+    st.sampled_from(sorted({name for _, name in known_fields(ExecuteBody)} | {"base64", "type", "data", "/sandbox/x"})),
+    st.text(max_size=5),
+)
+TREES = st.recursive(
+    LEAVES, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(NAMES, inner, max_size=5), max_leaves=15
+)
+# So that fields are often where they belong, and often hold what they must not.
+BODIES = st.fixed_dictionaries(
+    {"request": st.dictionaries(st.sampled_from(list_names("request")), TREES, max_size=5) | TREES},
+    optional={
+        "options": st.dictionaries(st.sampled_from(list_names("options")), TREES, max_size=5) | TREES,
+        "sessionId": TREES,
+    },
+)
+
+
+@settings(deadline=None, max_examples=200)
+@given(BODIES | TREES)
+def test_any_json_is_a_request_or_refused_in_one_sentence(tree: Any) -> None:
+    """And what is a request is one that this server's policy makes a command of, or refuses in one sentence."""
+    sentence = ""
+    try:
+        to_command(parse(ExecuteBody, json.dumps(tree).encode()), Config())
+    except (InvalidRequest, Forbidden) as error:
+        sentence = error.message
+    if sentence:
+        assert sentence.isprintable()
+        assert len(sentence) < 700
+    else:
+        assert isinstance(tree, dict)
+        assert len([name for name in ("code", "cmd", "codeUrl") if tree["request"].get(name) is not None]) == 1
+
+
+@given(st.binary(max_size=60))
+def test_any_bytes_are_a_request_or_refused(content: bytes) -> None:
+    for model in (ExecuteBody, UploadBody):
+        with pytest.raises(InvalidRequest):
+            parse(model, content)
+
+
+@given(st.text(max_size=30))
+def test_any_text_is_a_path_in_the_sandbox_or_none(text: str) -> None:
+    try:
+        path = writable_path(text)
+    except ValueError:
+        return
+    assert path.startswith(("/sandbox/", "/tmp/"))
+    assert posixpath.normpath(path) == path
+    assert "\0" not in path
+
+
+@given(st.lists(st.sampled_from(["..", ".", "", "sandbox", "tmp", "etc", "a", "...", " "]), max_size=6), st.booleans())
+def test_no_detour_leaves_the_sandbox(parts: list[str], absolute: bool) -> None:
+    text = ("/" if absolute else "") + "/".join(parts)
+    try:
+        path = writable_path(text)
+    except ValueError:
+        return
+    assert path == posixpath.normpath(text).replace("//", "/")
+    assert path.startswith(("/sandbox/", "/tmp/"))

@@ -8,19 +8,18 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
+from isol8.api.answer import execution_answer
 from isol8.api.auth import caller_of
-from isol8.api.connection import read_body, while_there
-from isol8.api.problems import json_response, out_of_memory
+from isol8.api.connection import read_json, while_there
 from isol8.api.route import DirectRoute, answers, takes
 from isol8.api.state import State, state_of
 from isol8.api.streaming import EventStream
-from isol8.model import Command, Outcome, Result
-from isol8.service.executor import collect
-from isol8.wire.answer import result_json
-from isol8.wire.request import ExecuteBody, parse
+from isol8.model import Command
+from isol8.service.executor import Collected, gather
+from isol8.wire.request import ExecuteBody
 
 router = APIRouter(route_class=DirectRoute)
-_PROBLEMS = (400, 401, 403, 413, 429, 500, 503)
+_PROBLEMS = (400, 401, 403, 408, 413, 429, 500, 503)
 
 
 @router.post(
@@ -34,15 +33,12 @@ async def execute(request: Request) -> Response:
     state, caller = state_of(request), caller_of(request)
     body = await _read(request, state)
     command = await state.service.command(body, caller, body.session_id)
-    result = await while_there(request.receive, _run(state, command, caller, body.session_id))
-    if result.outcome is Outcome.OUT_OF_MEMORY:
-        return out_of_memory(result)
-    return json_response(result_json(result))
+    return await execution_answer(await while_there(request.receive, _run(state, command, caller, body.session_id)))
 
 
-async def _run(state: State, command: Command, caller: str, session_id: str | None) -> Result:
+async def _run(state: State, command: Command, caller: str, session_id: str | None) -> Collected:
     async with aclosing(state.service.executor.stream(command, caller, session_id)) as events:
-        return await collect(events)
+        return await gather(events)
 
 
 @router.post(
@@ -65,4 +61,4 @@ async def execute_stream(request: Request) -> Response:
 
 
 async def _read(request: Request, state: State) -> ExecuteBody:
-    return parse(ExecuteBody, await read_body(request, state.max_body_bytes))
+    return await read_json(request, ExecuteBody, state.bodies)

@@ -6,14 +6,15 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
+from isol8.api.answer import file_answer
 from isol8.api.auth import caller_of
-from isol8.api.connection import read_body, while_there
+from isol8.api.connection import read_json, while_there
 from isol8.api.problems import json_response
 from isol8.api.route import DirectRoute, answers, takes, takes_parameters
 from isol8.api.state import state_of
 from isol8.errors import InvalidRequest
-from isol8.wire.answer import to_base64, to_json
-from isol8.wire.request import DownloadQuery, UploadBody, parse, parse_values
+from isol8.wire.answer import to_json
+from isol8.wire.request import DownloadQuery, UploadBody, parse_values
 
 router = APIRouter(route_class=DirectRoute)
 _OK = to_json({"ok": True})
@@ -21,14 +22,14 @@ _OK = to_json({"ok": True})
 
 @router.post(
     "/file",
-    responses=answers("Done", 400, 401, 403, 404, 413, 500, 507),
+    responses=answers("Done", 400, 401, 403, 404, 408, 413, 500, 507),
     openapi_extra=takes("UploadBody"),
     summary="Write a file into a session",
 )
 async def upload(request: Request) -> Response:
     """Whole or not at all."""
     state = state_of(request)
-    body = parse(UploadBody, await read_body(request, state.max_body_bytes))
+    body = await read_json(request, UploadBody, state.bodies)
     await state.service.sessions.put(caller_of(request), body.session_id, body.path, body.content)
     return json_response(_OK)
 
@@ -46,5 +47,4 @@ async def download(request: Request) -> Response:
         raise InvalidRequest("Missing sessionId or path")
     query = parse_values(DownloadQuery, given)
     reading = state_of(request).service.sessions.get(caller_of(request), query.session_id, query.path)
-    content = await while_there(request.receive, reading)
-    return json_response(to_json({"content": to_base64(content)}))
+    return file_answer(await while_there(request.receive, reading))

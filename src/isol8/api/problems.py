@@ -59,16 +59,9 @@ def sentence_for(error: errors.Isol8Error) -> str:
     return error.message
 
 
-def out_of_memory(result: Result) -> Response:
-    """The answer when the kernel killed the program for memory."""
-    body = {
-        "error": OUT_OF_MEMORY,
-        "code": "out_of_memory",
-        "executionId": result.execution_id,
-        "stdout": result.stdout,
-        "stderr": result.stderr,
-    }
-    return json_response(to_json(body), 500)
+def out_of_memory(result: Result) -> dict[str, str]:
+    """The answer when the kernel killed the program for memory, without its output."""
+    return {"error": OUT_OF_MEMORY, "code": "out_of_memory", "executionId": result.execution_id}
 
 
 async def on_error(_: Request, error: Exception) -> Response:

@@ -17,6 +17,7 @@ _PROBLEMS = {
     401: "The Authorization header is missing.",
     403: "The key is wrong, or the server's policy does not allow it.",
     404: "There is no such thing for this key.",
+    408: "The body came too slowly.",
     409: "A live session cannot be changed this way, or was deleted.",
     413: "The body is too large.",
     429: "This key is over its rate.",

@@ -14,6 +14,7 @@ from starlette.exceptions import HTTPException
 from isol8 import __version__
 from isol8.api import execute, files, health, problems, runtimes, sessions
 from isol8.api.auth import Authentication
+from isol8.api.connection import BodyBounds
 from isol8.api.state import State
 from isol8.config import Config
 from isol8.engines.base import Engine
@@ -50,7 +51,7 @@ def create_api(config: Config, engine: Engine, installed: Mapping[str, Install])
         redirect_slashes=False,
         telemetry=_NO_TELEMETRY,
     )
-    app.state.isol8 = State(service, config.policy.max_body_size)
+    app.state.isol8 = State(service, BodyBounds.of(config.policy))
     for resource in (execute, files, sessions, runtimes, health):
         app.include_router(resource.router)
     app.add_exception_handler(Isol8Error, problems.on_error)

@@ -6,15 +6,16 @@ from dataclasses import dataclass
 
 from starlette.requests import Request
 
+from isol8.api.connection import BodyBounds
 from isol8.service.service import Service
 
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """`max_body_bytes` bounds any body."""
+    """`bodies` bounds any body."""
 
     service: Service
-    max_body_bytes: int
+    bodies: BodyBounds
 
 
 def state_of(request: Request) -> State:

@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
 from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from isol8.api.connection import while_there
 from isol8.api.problems import OUT_OF_MEMORY, ClientGone, log_bug, sentence_for
@@ -16,6 +16,8 @@ from isol8.model import Event, Finished, Outcome, Output, Result
 from isol8.wire.answer import event_frame
 
 SILENCE_S = 15.0
+# How much longer than its program may run a client may keep the stream waiting, in all, before it is given up.
+PATIENCE_S = 120.0
 _COMMENT = b": still running\n\n"
 _HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 
@@ -28,6 +30,7 @@ class EventStream(Response):
     def __init__(self, events: AsyncGenerator[Event, None], timeout_ms: int) -> None:
         self._events = events
         self._timeout_ms = timeout_ms
+        self._patience_s = timeout_ms / 1000 + PATIENCE_S
         super().__init__(headers=_HEADERS)
         del self.headers["content-length"]
 
@@ -35,7 +38,7 @@ class EventStream(Response):
         """See ASGI."""
         try:
             await while_there(receive, self._send_all(send))
-        except ClientGone:
+        except (ClientGone, TimeoutError):
             pass  # the generator is closed, and with it the execution
         finally:
             await self._events.aclose()
@@ -44,8 +47,16 @@ class EventStream(Response):
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
         async with aclosing(self._frames()) as frames:
             async for frame in frames:
-                await send({"type": "http.response.body", "body": frame, "more_body": True})
+                await self._send(send, {"type": "http.response.body", "body": frame, "more_body": True})
         await send({"type": "http.response.body", "body": b""})
+
+    async def _send(self, send: Send, message: Message) -> None:
+        """Raises TimeoutError when the client has kept this stream, and with it a sandbox, waiting for too long."""
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        async with asyncio.timeout_at(began + self._patience_s):
+            await send(message)
+        self._patience_s -= loop.time() - began
 
     async def _frames(self) -> AsyncGenerator[bytes, None]:
         """Events as they are sent, and a comment whenever there were none for a while."""

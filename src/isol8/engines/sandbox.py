@@ -9,18 +9,22 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import cast
 
 from isol8.errors import EngineFailure, InvalidRequest, Isol8Error, NotFound, SandboxFull
-from isol8.model import Plan, SandboxSpec
+from isol8.model import Content, Plan, SandboxSpec
 from isol8.runner import frames
-from isol8.runner.frames import Decoder, ProtocolError, encode, encode_content, pack_fields
+from isol8.runner.frames import Decoder, ProtocolError, encode, encode_content, encode_fields
 
 _MAX_ANSWER_BYTES = 1024 * 1024
 _KILL_TIMEOUT_S = 1.0
 # What may wait to be taken before the runner is no longer read, and with that the program is held up.
 _HIGH_WATER = 4 * 1024 * 1024
+TOO_LARGE = "too_large"
+# A frame that waits is more than its payload, which may be empty.
+_FRAME_BYTES = 256
 _STREAMS = {frames.STDOUT: "stdout", frames.STDERR: "stderr"}
 
 
@@ -71,7 +75,7 @@ class _Channel:
         if self._next == len(self._frames):
             self._frames.clear()
             self._next = 0
-        self._connection.taken(len(frame[1]))
+        self._connection.taken(len(frame[1]) + _FRAME_BYTES)
         return frame
 
 
@@ -109,7 +113,7 @@ class Connection(asyncio.Protocol):
         if channel is None:
             return  # an exchange that was given up
         channel.push((kind, payload))
-        self._held_bytes += len(payload)
+        self._held_bytes += len(payload) + _FRAME_BYTES
         if self._held_bytes > _HIGH_WATER and self._transport:
             self._transport.pause_reading()
 
@@ -149,7 +153,7 @@ class Connection(asyncio.Protocol):
     def release(self, number: int) -> None:
         """Frames that still come for this channel are dropped."""
         channel = self._channels.pop(number)
-        self.taken(sum(len(payload) for _, payload in channel._frames[channel._next :]))
+        self.taken(sum(len(payload) + _FRAME_BYTES for _, payload in channel._frames[channel._next :]))
 
     def send(self, data: bytes) -> None:
         """Queue bytes. Raises EngineFailure when the stream is over."""
@@ -188,7 +192,7 @@ class Sandbox:
         """End the stream, and with it the runner. For engines; everyone else destroys. Idempotent."""
         self._connection.close()
 
-    async def run(self, plan: Plan, *, stdin: bytes, output_bytes: int) -> AsyncGenerator[Chunk | Exit, None]:
+    async def run(self, plan: Plan, *, stdin: Content, output_bytes: int) -> AsyncGenerator[Chunk | Exit, None]:
         """Start the program; yields what it writes and ends with exactly one Exit. The runner stops relaying
         a stream after `output_bytes` + 1 bytes (so that the caller can tell) and reads the rest away.
         One at a time. Closing the iterator early does not kill the program: use `kill`.
@@ -196,8 +200,13 @@ class Sandbox:
         Raises InvalidRequest or SandboxFull when the program file cannot be written.
         """
         number, channel = self._connection.open()
+        feeding: asyncio.Task[None] | None = None
         try:
-            self._connection.send(_start(number, plan, output_bytes) + _stdin(number, stdin))
+            if len(stdin) <= frames.CHUNK_BYTES:
+                self._connection.send(_start(number, plan, output_bytes) + _stdin(number, stdin))
+            else:
+                self._connection.send(_start(number, plan, output_bytes))
+                feeding = asyncio.create_task(self._feed(number, stdin))
             while True:
                 kind, payload = await channel.take()
                 if kind in _STREAMS:
@@ -209,6 +218,16 @@ class Sandbox:
                     self._raise_for(kind, payload, plan.path)
         finally:
             self._connection.release(number)
+            if feeding:
+                feeding.cancel()
+
+    async def _feed(self, number: int, stdin: Content) -> None:
+        """Beside the reading of output: a runner that cannot write does not read."""
+        with suppress(EngineFailure):  # whoever reads the output is told
+            for at in range(0, len(stdin), frames.CHUNK_BYTES):
+                self._connection.send(encode(frames.STDIN, number, stdin[at : at + frames.CHUNK_BYTES]))
+                await self._connection.drain()
+            self._connection.send(encode(frames.STDIN, number))
 
     async def kill(self) -> None:
         """SIGKILL every process in the sandbox but the runner; the iterator of `run` then ends with Exit(137).
@@ -223,14 +242,14 @@ class Sandbox:
         finally:
             self._connection.release(number)
 
-    async def put(self, path: str, content: bytes) -> None:
+    async def put(self, path: str, content: Content) -> None:
         """Write a file whole or not at all, as the sandbox's user; parents are made.
 
         Raises InvalidRequest (a directory is in the way, not writable, name too long), SandboxFull.
         """
         number, channel = self._connection.open()
         try:
-            self._connection.send(encode(frames.PUT, number, pack_fields([("path", path.encode())])))
+            self._connection.send(encode_fields(frames.PUT, number, [("path", path.encode())]))
             for frame in encode_content(number, content):
                 self._connection.send(frame)
                 await self._connection.drain()
@@ -240,18 +259,18 @@ class Sandbox:
         finally:
             self._connection.release(number)
 
-    async def get(self, path: str, max_bytes: int) -> bytes:
+    async def get(self, path: str, max_bytes: int) -> Content:
         """Read a regular file as the sandbox's user. Raises NotFound, InvalidRequest (a directory, not a
         regular file, over max_bytes)."""
         number, channel = self._connection.open()
         content = bytearray()
         try:
-            fields = [("path", path.encode()), ("max", str(max_bytes).encode())]
-            self._connection.send(encode(frames.GET, number, pack_fields(fields)))
+            fields: list[tuple[str, Content]] = [("path", path.encode()), ("max", str(max_bytes).encode())]
+            self._connection.send(encode_fields(frames.GET, number, fields))
             while True:
                 kind, payload = await channel.take()
                 if kind == frames.END:
-                    return bytes(content)
+                    return content
                 if kind != frames.DATA or len(content) + len(payload) > max_bytes:
                     self._raise_for(kind, payload, path)
                 content += payload
@@ -283,12 +302,12 @@ def failure(payload: bytes, path: str) -> Isol8Error:
         "ENXIO": "is not a regular file",
     }
     if name in reasons:
-        return InvalidRequest(f"{path} {reasons[name]}")
+        return InvalidRequest(f"{path} {reasons[name]}", code=TOO_LARGE if name == "EFBIG" else None)
     return EngineFailure(f"the sandbox could not handle {path}")
 
 
 def _start(number: int, plan: Plan, output_bytes: int) -> bytes:
-    fields = [
+    fields: list[tuple[str, Content]] = [
         ("executable", plan.executable.encode()),
         ("path", plan.path.encode()),
         ("source", plan.source),
@@ -298,12 +317,10 @@ def _start(number: int, plan: Plan, output_bytes: int) -> bytes:
         *(("argv", value.encode()) for value in plan.argv),
         *(("env", f"{name}={value}".encode()) for name, value in plan.env.items()),
     ]
-    return encode(frames.START, number, pack_fields(fields))
+    return encode_fields(frames.START, number, fields)
 
 
-def _stdin(number: int, content: bytes) -> bytes:
-    parts = [
-        encode(frames.STDIN, number, content[at : at + frames.CHUNK_BYTES])
-        for at in range(0, len(content), frames.CHUNK_BYTES)
-    ]
-    return b"".join([*parts, encode(frames.STDIN, number)])
+def _stdin(number: int, content: Content) -> bytes:
+    """All of a short standard input, and its end."""
+    end = encode(frames.STDIN, number)
+    return encode(frames.STDIN, number, content) + end if content else end

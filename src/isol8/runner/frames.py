@@ -20,6 +20,10 @@ checked where it is used. Standard library only: this file is loaded inside sand
 
 from __future__ import annotations
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
 START, STDIN, KILL, PUT, GET, DATA, END = range(1, 8)
 READY, STDOUT, STDERR, EXIT, DONE, FAILED = range(16, 22)
 
@@ -32,27 +36,36 @@ class ProtocolError(Exception):
     """The other side sent what no correct peer sends."""
 
 
-def encode(kind: int, channel: int, payload: bytes = b"") -> bytes:
+def encode(kind: int, channel: int, payload: bytes | bytearray = b"") -> bytes:
     """One frame."""
     return bytes((kind,)) + channel.to_bytes(4, "big") + len(payload).to_bytes(4, "big") + payload
 
 
-def encode_content(channel: int, content: bytes) -> list[bytes]:
-    """DATA frames for all of `content`, then END."""
-    frames = [
-        encode(DATA, channel, content[start : start + CHUNK_BYTES]) for start in range(0, len(content), CHUNK_BYTES)
-    ]
-    frames.append(encode(END, channel))
-    return frames
+def encode_content(channel: int, content: bytes | bytearray) -> Iterator[bytes]:
+    """DATA frames for all of `content`, then END; each is made when it is asked for."""
+    for start in range(0, len(content), CHUNK_BYTES):
+        yield encode(DATA, channel, content[start : start + CHUNK_BYTES])
+    yield encode(END, channel)
 
 
-def pack_fields(pairs: list[tuple[str, bytes]]) -> bytes:
+def encode_fields(kind: int, channel: int, pairs: Iterable[tuple[str, bytes | bytearray]]) -> bytes:
+    """One frame of fields; values are copied once."""
+    parts = _field_parts(pairs)
+    length = sum(map(len, parts))
+    return b"".join((bytes((kind,)), channel.to_bytes(4, "big"), length.to_bytes(4, "big"), *parts))
+
+
+def pack_fields(pairs: Iterable[tuple[str, bytes | bytearray]]) -> bytes:
     """Fields as bytes. A key may come more than once."""
-    parts: list[bytes] = []
+    return b"".join(_field_parts(pairs))
+
+
+def _field_parts(pairs: Iterable[tuple[str, bytes | bytearray]]) -> list[bytes | bytearray]:
+    parts: list[bytes | bytearray] = []
     for key, value in pairs:
         name = key.encode()
         parts += (bytes((len(name),)), name, len(value).to_bytes(4, "big"), value)
-    return b"".join(parts)
+    return parts
 
 
 def unpack_fields(payload: bytes) -> list[tuple[str, bytes]]:

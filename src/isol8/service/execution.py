@@ -13,12 +13,13 @@ from contextlib import aclosing
 from datetime import UTC, datetime
 
 from isol8.engines.base import Engine
-from isol8.engines.sandbox import Exit
+from isol8.engines.sandbox import TOO_LARGE, Exit
 from isol8.errors import EngineFailure, InvalidRequest, Isol8Error, NotFound, SandboxFull, SetupFailed
-from isol8.model import Command, Event, ExecutionUsage, Finished, Outcome, Output, Plan, Result, Started, Usage
+from isol8.model import Command, Content, Event, ExecutionUsage, Finished, Outcome, Output, Plan, Result, Started, Usage
 from isol8.service.deadline import Deadline
 from isol8.service.lease import Lease
 from isol8.service.output import OutputFilter
+from isol8.sizes import format_size
 from isol8.tasks import Tasks
 
 _KILLED = 137
@@ -177,20 +178,23 @@ class Execution:
             warnings=self._command.warnings + self._lease.warnings,
         )
 
-    async def _collect_files(self) -> tuple[dict[str, bytes], dict[str, str]]:
+    async def _collect_files(self) -> tuple[dict[str, Content], dict[str, str]]:
         """The files that are wanted back, and why some could not be read. Together they are no more than the sandbox
         can hold: files with holes, and names of one file, are larger than what they take."""
-        files: dict[str, bytes] = {}
+        files: dict[str, Content] = {}
         errors: dict[str, str] = {}
-        limits = self._command.limits
-        left = min(limits.sandbox_bytes + limits.tmp_bytes, limits.memory_bytes)
+        limits, most = self._command.limits, self._command.output_files_bytes
+        held = min(limits.sandbox_bytes + limits.tmp_bytes, limits.memory_bytes)
+        left = held if most is None else min(held, most)
+        whose = "the sandbox can hold" if left == held else "this server gives back (policy.maxOutputFilesSize)"
+        bound = f"is too large: all files together may be {format_size(left)}, which is what {whose}"
         for path in self._command.output_paths:
             try:
                 async with asyncio.timeout(_FILES_TIMEOUT_S):
                     files[path] = await self._sandbox.get(path, left)
                 left -= len(files[path])
             except (NotFound, InvalidRequest) as error:
-                errors[path] = error.message
+                errors[path] = f"{path} {bound}" if error.code == TOO_LARGE else error.message
             except (EngineFailure, TimeoutError):
                 errors[path] = f"{path} could not be read: the sandbox has ended"
         return files, errors

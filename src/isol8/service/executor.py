@@ -105,14 +105,29 @@ class Executor:
         return await self._pools[spec.runtime].acquire(spec.network)
 
 
-async def collect(events: AsyncIterator[Event]) -> Result:
-    """The result, with all output in it. Raises what the stream raises."""
+@dataclasses.dataclass(frozen=True, slots=True)
+class Collected:
+    """A result, and the output that belongs to it, in pieces: joined at once, what is large holds up the server."""
+
+    result: Result
+    stdout: list[str]
+    stderr: list[str]
+
+
+async def gather(events: AsyncIterator[Event]) -> Collected:
+    """All that comes of a stream. Raises what the stream raises."""
     pieces: dict[str, list[str]] = {"stdout": [], "stderr": []}
     async for event in events:
         if isinstance(event, Output):
             pieces[event.stream].append(event.text)
         elif isinstance(event, Finished):
-            return dataclasses.replace(event.result, stdout="".join(pieces["stdout"]), stderr="".join(pieces["stderr"]))
+            return Collected(event.result, pieces["stdout"], pieces["stderr"])
         else:
             assert isinstance(event, Started)
     raise EngineFailure("the execution ended without a result")
+
+
+async def collect(events: AsyncIterator[Event]) -> Result:
+    """The result, with all output in it. Raises what the stream raises."""
+    all_ = await gather(events)
+    return dataclasses.replace(all_.result, stdout="".join(all_.stdout), stderr="".join(all_.stderr))

@@ -40,7 +40,7 @@ def to_command(body: ExecuteBody, config: Config, standing: SandboxSpec | None =
     _check_features(request, options, config)
     command = Command(
         runtime="bash" if request.cmd is not None else request.runtime or "",
-        source=(request.code or request.cmd or "").encode(),
+        source=request.code or request.cmd or b"",
         limits=_limits(options, config, standing.limits if standing else default_limits(config)),
         network=_network(options, config, standing.network if standing else config.defaults.network),
         timeout_ms=_timeout_ms(request, options, config),
@@ -48,11 +48,12 @@ def to_command(body: ExecuteBody, config: Config, standing: SandboxSpec | None =
         extension=request.file_extension if request.cmd is None else None,
         env=request.env or {},
         secrets=options.secrets or {},
-        stdin=(request.stdin or "").encode(),
+        stdin=request.stdin or b"",
         files=request.files or {},
         output_paths=tuple(dict.fromkeys(request.output_paths or ())),
+        output_files_bytes=config.policy.max_output_files_size,
         workdir=request.workdir or options.workdir or SANDBOX_DIR,
-        setup_script=(request.setup_script or "").encode(),
+        setup_script=request.setup_script or b"",
         metadata=request.metadata or {},
         warnings=tuple(f"options.{name} has no effect" for name in options.without_effect()) if body.options else (),
     )

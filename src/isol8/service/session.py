@@ -15,7 +15,7 @@ from typing import TypeVar
 from isol8.engines.base import Engine
 from isol8.engines.sandbox import Sandbox
 from isol8.errors import Conflict, EngineFailure, NotFound
-from isol8.model import SandboxSpec
+from isol8.model import Content, SandboxSpec
 from isol8.service.lease import Lease
 from isol8.tasks import Tasks
 
@@ -115,12 +115,12 @@ class Session:
         finally:
             self.end_turn()
 
-    async def put(self, path: str, content: bytes) -> None:
+    async def put(self, path: str, content: Content) -> None:
         """Write a file, whole or not at all. Raises NotFound (no sandbox), InvalidRequest, SandboxFull."""
         sandbox = await self._live()
         await self._bounded(sandbox.put(path, content))
 
-    async def get(self, path: str) -> bytes:
+    async def get(self, path: str) -> Content:
         """Read a file. Raises NotFound (no sandbox, no file), InvalidRequest."""
         sandbox = await self._live()
         limits = sandbox.spec.limits

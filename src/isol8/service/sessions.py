@@ -13,7 +13,7 @@ from datetime import datetime
 
 from isol8.engines.base import Engine
 from isol8.errors import AtCapacity, Forbidden, NotFound
-from isol8.model import SandboxSpec
+from isol8.model import Content, SandboxSpec
 from isol8.service.session import Session
 from isol8.tasks import Tasks
 
@@ -106,12 +106,12 @@ class Sessions:
         if deleting:
             await asyncio.shield(deleting)
 
-    async def put(self, caller: str, name: str, path: str, content: bytes) -> None:
+    async def put(self, caller: str, name: str, path: str, content: Content) -> None:
         """Write a file, whole or not at all. Raises NotFound, InvalidRequest, SandboxFull."""
         with self._existing(caller, name) as session:
             await session.put(path, content)
 
-    async def get(self, caller: str, name: str, path: str) -> bytes:
+    async def get(self, caller: str, name: str, path: str) -> Content:
         """Read a file. Raises NotFound, InvalidRequest."""
         with self._existing(caller, name) as session:
             return await session.get(path)

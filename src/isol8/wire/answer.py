@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import orjson
 
-from isol8.model import Outcome, Result
+from isol8.model import Content, Outcome, Result
 from isol8.wire.strict import Strict
 
 
@@ -117,7 +117,7 @@ def timestamp(moment: datetime) -> str:
     return f"{moment.astimezone(UTC).replace(tzinfo=None).isoformat(timespec='milliseconds')}Z"
 
 
-def to_base64(content: bytes) -> str:
+def to_base64(content: Content) -> str:
     """Standard, padded base64."""
     return base64.b64encode(content).decode("ascii")
 
@@ -127,11 +127,22 @@ def to_json(value: Mapping[str, Any]) -> bytes:
     return orjson.dumps(value)
 
 
-def result_json(result: Result) -> bytes:
+def result_json(result: Result, stdout: str, stderr: str) -> bytes:
     """The body that answers an execution which was not killed for memory."""
+    body: dict[str, Any] = {"stdout": stdout, "stderr": stderr, **result_values(result)}
+    if has_files(result):
+        body["files"] = {path: to_base64(content) for path, content in result.files.items()}
+    return to_json(body)
+
+
+def has_files(result: Result) -> bool:
+    """Whether files were asked for."""
+    return bool(result.files or result.file_errors)
+
+
+def result_values(result: Result) -> dict[str, Any]:
+    """All of a result but what can be large."""
     body: dict[str, Any] = {
-        "stdout": result.stdout,
-        "stderr": result.stderr,
         "exitCode": result.exit_code,
         "durationMs": result.duration_ms,
         "truncated": result.truncated,
@@ -146,13 +157,11 @@ def result_json(result: Result) -> bytes:
             "peakMemoryBytes": result.usage.peak_memory_bytes,
         },
     }
-    if result.files or result.file_errors:
-        body["files"] = {path: to_base64(content) for path, content in result.files.items()}
     if result.file_errors:
         body["fileErrors"] = dict(result.file_errors)
     if result.warnings:
         body["warnings"] = list(result.warnings)
-    return to_json(body)
+    return body
 
 
 # Lines of a stream end with a newline alone; yet many clients split where Unicode would: Python's own splitlines does.

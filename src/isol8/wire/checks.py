@@ -14,6 +14,7 @@ from isol8.model import SANDBOX_DIR, WRITABLE_DIRS
 _PATH_BYTES = 4095  # PATH_MAX without its NUL
 _NAME_BYTES = 255  # NAME_MAX
 _VARIABLE_BYTES = 131_072 - 2  # MAX_ARG_STRLEN, without `=` and NUL
+NOT_BASE64 = "is not base64"
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _EXTENSION = re.compile(r"\.?([A-Za-z0-9_-]{1,16}(?:\.[A-Za-z0-9_-]{1,16}){0,2})")
 _SESSION_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
@@ -80,10 +81,15 @@ def base64_text(value: Any) -> bytes:
     """The bytes behind standard, padded base64."""
     if not isinstance(value, str):
         raise ValueError("must be a string")
+    return base64_bytes(value)
+
+
+def base64_bytes(text: str | bytes) -> bytes:
+    """The same, of text that is known to be some."""
     try:
-        return base64.b64decode(value, validate=True)
+        return base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError):  # ValueError: not even ASCII
-        raise ValueError("is not base64") from None
+        raise ValueError(NOT_BASE64) from None
 
 
 def content(value: Any) -> bytes:
@@ -94,11 +100,12 @@ def content(value: Any) -> bytes:
         if value.keys() == {"base64"} and isinstance(value["base64"], str):
             return base64_text(value["base64"])
         if value.keys() == {"type", "data"} and value["type"] == "Buffer":
-            return _from_numbers(value["data"])
+            return bytes_of(value["data"])
     raise ValueError('must be text, {"base64": "…"} or {"type": "Buffer", "data": […]}')
 
 
-def _from_numbers(data: Any) -> bytes:
+def bytes_of(data: Any) -> bytes:
+    """The bytes that a list of numbers stands for."""
     if not isinstance(data, list) or not all(type(number) is int for number in data):
         raise ValueError("must have a list of numbers as its data")
     try:

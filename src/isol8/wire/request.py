@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import AfterValidator, Field, PlainValidator, ValidationError, model_validator
+from pydantic import AfterValidator, Field, PlainValidator, ValidationError, WithJsonSchema, model_validator
 
 from isol8.errors import InvalidRequest
 from isol8.model import Network
@@ -18,6 +18,8 @@ from isol8.wire.strict import Strict, explain
 Size = Annotated[int, PlainValidator(parse_size, json_schema_input_type=str | int)]
 Milliseconds = Annotated[int, Field(gt=0, le=2**53)]
 WritablePath = Annotated[str, AfterValidator(checks.writable_path)]
+# Text that is only ever handed on: kept as UTF-8.
+Text = Annotated[bytes, WithJsonSchema({"type": "string"})]
 Variables = Annotated[dict[str, str], AfterValidator(checks.variables)]
 SessionId = Annotated[str, AfterValidator(checks.session_id)]
 
@@ -41,19 +43,19 @@ Content = Annotated[bytes, PlainValidator(checks.content, json_schema_input_type
 class ExecutionRequest(Strict):
     """The program and its inputs. Exactly one of `code`, `cmd` and `codeUrl`."""
 
-    code: str | None = Field(None, description="The program.")
-    cmd: str | None = Field(None, description="A bash command, instead of a program.")
+    code: Text | None = Field(None, description="The program.")
+    cmd: Text | None = Field(None, description="A bash command, instead of a program.")
     code_url: str | None = Field(None, description="Where to fetch the program from, if this server allows it.")
     code_hash: str | None = Field(None, description="The SHA-256 of what `codeUrl` must give, in hexadecimal.")
     allow_insecure_code_url: bool | None = Field(None, description="Whether `codeUrl` may be http.")
     runtime: str | None = Field(None, description="The language: see GET /runtimes. Needed unless `cmd` is given.")
     timeout_ms: Milliseconds | None = Field(None, description="How long the program may take; wins over the option.")
     env: Variables | None = Field(None, description="Environment variables.")
-    stdin: str | None = Field(None, description="What the program reads; absent or empty is end of file.")
+    stdin: Text | None = Field(None, description="What the program reads; absent or empty is end of file.")
     files: dict[WritablePath, Content] | None = Field(None, description="Files to write before the program starts.")
     output_paths: list[WritablePath] | None = Field(None, description="Files to give back afterwards.")
     install_packages: list[str] | None = Field(None, description="Packages to install. Not available yet.")
-    setup_script: str | None = Field(None, description="A bash script to run before the program.")
+    setup_script: Text | None = Field(None, description="A bash script to run before the program.")
     workdir: Annotated[str, AfterValidator(checks.working_directory)] | None = None
     file_extension: Annotated[str, AfterValidator(checks.extension)] | None = None
     metadata: dict[str, str] | None = Field(None, description="Noted in the audit log.")
