@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
 import logging
 import os
@@ -26,6 +27,9 @@ from isol8.config import Config, Isolation
 from isol8.engines.native.engine import NativeEngine
 from isol8.errors import EngineFailure
 from isol8.kernel import cgroups, privileges
+from isol8.kernel.cgroups import Hierarchy
+from isol8.kernel.confinement import give_up_rights
+from isol8.kernel.delegation import allotted
 from isol8.launcher import Child, fork_child, keep_alive
 from isol8.runtimes.base import Install
 from isol8.runtimes.registry import find_installed
@@ -44,8 +48,6 @@ def serve(config: Config, announce: Callable[[str, int], None]) -> int:
     taken.
     """
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
-    if os.geteuid() != 0:
-        raise EngineFailure("the native engine needs root: start the server as root, for example with sudo")
     raise_descriptor_limit()
     installed = find_installed(config.data_dir)
     if "python" not in installed:
@@ -53,19 +55,20 @@ def serve(config: Config, announce: Callable[[str, int], None]) -> int:
     listener = _listen(config.host, config.port)
     engine_listener, engine_address = _listen_for_engine()
     owner = os.getpid()
-    supervisor = Child(
-        "supervisor",
-        lambda: _start_supervisor(engine_listener, owner, config.policy.isolation, installed),
-        ended=lambda: _sweep(owner),
-    )
-    api = Child("API process", lambda: fork_child(run_api))
 
     def run_api() -> None:
         greet = None if api.restarts else lambda: announce(*listener.getsockname()[:2])
-        application = create_api(config, NativeEngine(engine_address, 0), installed)
-        _run_api(application, _bounds(config), listener, owner, greet)
+        engine = NativeEngine(engine_address, os.geteuid())
+        _run_api(create_api(config, engine, installed), _bounds(config), listener, owner, greet)
 
-    return keep_alive([supervisor, api])
+    api = Child("API process", lambda: fork_child(run_api))
+    with allotted(owner) as hierarchy:
+        supervisor = Child(
+            "supervisor",
+            lambda: _start_supervisor(engine_listener, owner, config.policy.isolation, installed, hierarchy),
+            ended=lambda: _sweep(owner, hierarchy),
+        )
+        return keep_alive([supervisor, api])
 
 
 def _listen(host: str, port: int) -> socket.socket:
@@ -93,10 +96,14 @@ def _environment(installed: dict[str, Install]) -> dict[str, str]:
     return {"PATH": path, "HOME": "/sandbox", "LANG": "C.UTF-8"}
 
 
-def _start_supervisor(listener: socket.socket, owner: int, isolation: Isolation, installed: dict[str, Install]) -> int:
+def _start_supervisor(
+    listener: socket.socket, owner: int, isolation: Isolation, installed: dict[str, Install], hierarchy: Hierarchy
+) -> int:
     options = {
         "owner": owner,
-        "client_uid": _NOBODY,
+        # An ordinary user's supervisor is in a user namespace. That user is 0 there, and everybody else is _NOBODY.
+        "client_uid": 0 if os.geteuid() else _NOBODY,
+        "hierarchy": dataclasses.asdict(hierarchy),
         "strict": isolation is Isolation.STRICT,
         "python": installed["python"].executable,
         "prefixes": {name: install.prefix for name, install in installed.items() if install.prefix},
@@ -115,9 +122,10 @@ def _start_supervisor(listener: socket.socket, owner: int, isolation: Isolation,
     return subprocess.Popen(command, pass_fds=[listener.fileno()], stdin=subprocess.DEVNULL).pid
 
 
-def _sweep(owner: int) -> None:
-    """Remove what a supervisor had no time to remove. Whatever it made is in its cgroups."""
-    for path in cgroups.server_group(cgroups.find(), owner).directories:
+def _sweep(owner: int, hierarchy: Hierarchy) -> None:
+    """Remove what a supervisor had no time to remove. Whatever it made is in its cgroups; where there are none, it ends
+    with the supervisor all the same, a moment later."""
+    for path in cgroups.server_group(hierarchy, owner).directories:
         cgroups.sweep(path, _GRACE_S)
 
 
@@ -163,10 +171,14 @@ def _run_api(
     server.config.get_loop_factory()
     asyncio.run(rehearse(application))
     os.chdir("/")
-    privileges.empty_bounding_set()
-    privileges.drop_to(_NOBODY, _NOBODY)
-    privileges.set_dumpable(False)
+    give_up_rights(_NOBODY, _readable())
     privileges.die_with_parent(SIGTERM)
     if os.getppid() != launcher:
         return
     server.run(sockets=[listener])
+
+
+def _readable() -> set[str]:
+    """What the API process may still read where it is an ordinary user's: usage, names, certificates, and modules."""
+    given = {os.environ[name] for name in ("SSL_CERT_FILE", "SSL_CERT_DIR") if name in os.environ}
+    return {"/usr", "/etc", "/run/systemd/resolve", "/sys/fs/cgroup", sys.prefix, os.path.dirname(__file__), *given}

@@ -1,6 +1,7 @@
 """A real supervisor, and an engine connected to it, without the HTTP server."""
 
 import asyncio
+import dataclasses
 import json
 import os
 import socket
@@ -13,6 +14,7 @@ import pytest
 
 from isol8.engines.native.engine import NativeEngine
 from isol8.engines.sandbox import Exit, Sandbox
+from isol8.kernel import cgroups
 from isol8.model import Boot, Limits, Network, Plan, SandboxSpec
 from tests.support import machine
 
@@ -66,6 +68,7 @@ async def lab() -> AsyncIterator[Lab]:
         "owner": os.getpid(),
         "client_uid": os.getuid(),
         "strict": True,
+        "hierarchy": dataclasses.asdict(cgroups.find()),
         "python": "/usr/bin/python3",
         "prefixes": {},
         "environment": ENVIRONMENT,

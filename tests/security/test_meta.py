@@ -39,7 +39,11 @@ class Hole:
 ZYGOTE, SANDBOXES, CGROUPS = "engines/native/zygote.py", "engines/native/sandboxes.py", "kernel/cgroups.py"
 HOLES = {
     "no user of its own": Hole(
-        ZYGOTE, "privileges.drop_to(request.uid, request.uid)", "pass", containment.no_privilege, r"assert 0 > 65536"
+        ZYGOTE,
+        "privileges.drop_to(request.uid, request.uid, keep_groups=request.alone)",
+        "pass",
+        containment.no_privilege,
+        r"assert 0 > 65536",
     ),
     "one user for all": Hole(
         SANDBOXES, '("uid", str(uid).encode())', '("uid", b"1000000000")', containment.no_privilege, "1000000000"

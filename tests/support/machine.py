@@ -103,11 +103,12 @@ def started(pid: int) -> bytes | None:
 
 
 def cgroups(server_pid: int | None = None) -> list[str]:
-    """Directories of sandboxes, in every hierarchy; of one server when its main process is given."""
+    """Directories of sandboxes, in every hierarchy, at its top or in a group that was made over to an ordinary user; of
+    one server when its main process is given."""
     name = "isol8-*" if server_pid is None else f"isol8-{server_pid}-*"
     return sorted(
         directory
-        for top in (f"/sys/fs/cgroup/{name}", f"/sys/fs/cgroup/*/{name}")
+        for top in (f"/sys/fs/cgroup/{name}", f"/sys/fs/cgroup/*/{name}", f"/sys/fs/cgroup/*/delegated-*/{name}")
         for start in glob.glob(top)
         for directory, _, _ in os.walk(start)
     )

@@ -13,17 +13,20 @@ from isol8.engines.base import Layer, Need
 from isol8.engines.native.examination import prepare
 from isol8.engines.native.layers import missing
 from isol8.engines.native.sandboxes import Sandboxes
+from isol8.engines.native.unprivileged import Standing, take_standing
+from isol8.kernel.cgroups import Hierarchy
+from isol8.kernel.delegation import allotted
 from isol8.runtimes.base import Install
 from isol8.runtimes.registry import RUNTIMES, find_installed
-
-_AS_ROOT = "run this as root, as the server is (sudo isol8 doctor)"
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Print a table, or JSON. The answer is 1 when a runtime is missing, or a layer the policy asks for."""
     config = load_config(arguments.config)
     installed = find_installed(config.data_dir)
-    layers = asyncio.run(_examine(installed))
+    owner = os.getpid()
+    with allotted(owner) as hierarchy:
+        layers = asyncio.run(_examine(installed, owner, hierarchy, take_standing()))
     tolerated = {Need.EXTRA} if config.policy.isolation is Isolation.STRICT else {Need.EXTRA, Need.STRICT}
     lacking = missing(layers, tolerated)
     if arguments.json:
@@ -33,18 +36,15 @@ def run(arguments: argparse.Namespace) -> int:
     return int(bool(lacking) or len(installed) < len(RUNTIMES))
 
 
-async def _examine(installed: dict[str, Install]) -> list[Layer]:
-    owner = os.getpid()
+async def _examine(installed: dict[str, Install], owner: int, hierarchy: Hierarchy, standing: Standing) -> list[Layer]:
     prefixes = {name: install.prefix for name, install in installed.items() if install.prefix}
     python = installed["python"].executable if "python" in installed else ""
-    sandboxes, layers = await prepare(lambda means: Sandboxes(owner, python, prefixes, {}, means), owner)
+    sandboxes, layers = await prepare(
+        lambda means: Sandboxes(owner, python, prefixes, {}, means), owner, hierarchy, standing
+    )
     if sandboxes:
         await sandboxes.close()
     return layers
-
-
-def _remedy(layer: Layer) -> str:
-    return _AS_ROOT if layer.remedy and os.geteuid() else layer.remedy
 
 
 def _report(config: Config, layers: list[Layer], lacking: list[Layer], installed: dict[str, Install]) -> dict[str, Any]:
@@ -57,7 +57,7 @@ def _report(config: Config, layers: list[Layer], lacking: list[Layer], installed
                 "enforced": layer.enforced,
                 "need": layer.need,
                 "detail": layer.detail,
-                "remedy": _remedy(layer),
+                "remedy": layer.remedy,
             }
             for layer in layers
         ],
@@ -80,7 +80,7 @@ def _show(config: Config, layers: list[Layer], lacking: list[Layer], installed: 
         state = "enforced" if layer.enforced else "not used" if layer.need is Need.EXTRA else "MISSING"
         print(f"  {state:<9} {layer.name:<20} {layer.detail}")
         if layer.remedy:
-            print(f"{'':<33}to do: {_remedy(layer)}")
+            print(f"{'':<33}to do: {layer.remedy}")
     print("Runtimes")
     for name, runtime in RUNTIMES.items():
         install = installed.get(name)

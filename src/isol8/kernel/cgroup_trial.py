@@ -17,9 +17,7 @@ _TIMEOUT_S = 10.0
 
 def try_controllers(hierarchy: Hierarchy, owner: int) -> dict[str, str]:
     """Why a controller cannot be used, for each that cannot; "swap" is among them when it cannot be limited."""
-    problems = {
-        name: "no cgroup hierarchy of this machine has it" for name in CONTROLLERS if name not in hierarchy.mounts
-    }
+    problems = {name: hierarchy.absent for name in CONTROLLERS if name not in hierarchy.mounts}
     groups = {}
     parent = cgroups.server_group(hierarchy, owner, "-trial")
     try:

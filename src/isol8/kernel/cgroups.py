@@ -32,10 +32,12 @@ class CgroupsUnavailable(OSError):
 
 @dataclass(frozen=True, slots=True)
 class Hierarchy:
-    """Where the controllers are. `mounts` has one entry per controller; on v2 they are all the same directory."""
+    """Where the controllers are. `mounts` has one entry per controller: the directory that groups are made in; on v2
+    they are all the same. `absent` says what is the matter with those that have none."""
 
     version: int
     mounts: dict[str, str]
+    absent: str = "no cgroup hierarchy of this machine has it"
 
     @property
     def roots(self) -> list[str]:
@@ -44,7 +46,8 @@ class Hierarchy:
 
     def only(self, controllers: Collection[str]) -> Hierarchy:
         """The same without the other controllers."""
-        return Hierarchy(self.version, {key: path for key, path in self.mounts.items() if key in controllers})
+        kept = {key: path for key, path in self.mounts.items() if key in controllers}
+        return Hierarchy(self.version, kept, self.absent)
 
 
 def detect(mount_table: str = "/proc/self/mounts") -> Hierarchy:
@@ -272,13 +275,14 @@ def _pid_namespace() -> int:
     return os.stat("/proc/self/ns/pid").st_ino
 
 
-def stale_directories(hierarchy: Hierarchy) -> list[str]:
-    """Directories of servers of this pid namespace that are no longer alive."""
+def stale_directories(hierarchy: Hierarchy, prefix: str = _ROOT_PREFIX) -> list[str]:
+    """Directories of servers of this pid namespace that are no longer alive: those of their sandboxes, or others that
+    are called the same but for the prefix."""
     stale = []
     for root in hierarchy.roots:
         for name in os.listdir(root):
-            pid, started, namespace = [*name.removeprefix(_ROOT_PREFIX).split("-"), "", ""][:3]
-            if not name.startswith(_ROOT_PREFIX) or not pid.isdigit() or namespace != str(_pid_namespace()):
+            pid, started, namespace = [*name.removeprefix(prefix).split("-"), "", ""][:3]
+            if not name.startswith(prefix) or not pid.isdigit() or namespace != str(_pid_namespace()):
                 continue
             if _start_time(int(pid)) != started:
                 stale.append(f"{root}/{name}")

@@ -11,10 +11,16 @@ import traceback
 from collections.abc import Callable, Iterator
 
 
-def lines_from_fork(work: Callable[[], Iterator[str]], timeout_s: float) -> list[str]:
+def _nothing() -> None: ...
+
+
+def lines_from_fork(
+    work: Callable[[], Iterator[str]], timeout_s: float, meanwhile: Callable[[], None] = _nothing
+) -> list[str]:
     """What `work` yields in a forked process, as far as it gets within `timeout_s`. The process is gone then.
 
-    The caller must have one thread. No line may hold a line break.
+    `meanwhile` is done in this process once the other one is there; what it raises goes to the caller. The caller must
+    have one thread. No line may hold a line break.
     """
     reader, writer = os.pipe2(os.O_CLOEXEC)
     pid = os.fork()
@@ -22,6 +28,7 @@ def lines_from_fork(work: Callable[[], Iterator[str]], timeout_s: float) -> list
         _become(work, writer)
     os.close(writer)
     try:
+        meanwhile()
         return _read(reader, time.monotonic() + timeout_s).decode().splitlines()
     finally:
         os.close(reader)
@@ -49,7 +56,7 @@ def _read(reader: int, deadline: float) -> bytes:
     return text
 
 
-def attempt(work: Callable[[], None], timeout_s: float) -> None:
+def attempt(work: Callable[[], None], timeout_s: float, meanwhile: Callable[[], None] = _nothing) -> None:
     """Do something in a forked process. Raises the OSError that it raises, or one that says it did not get through."""
 
     def reported() -> Iterator[str]:
@@ -60,7 +67,7 @@ def attempt(work: Callable[[], None], timeout_s: float) -> None:
         else:
             yield "0"
 
-    number, _, reason = (lines_from_fork(reported, timeout_s) or [f"{errno.EINTR} the process was killed"])[
+    number, _, reason = (lines_from_fork(reported, timeout_s, meanwhile) or [f"{errno.EINTR} the process was killed"])[
         0
     ].partition(" ")
     if int(number):

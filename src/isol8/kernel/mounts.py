@@ -13,13 +13,15 @@ MS_NODEV = 0x4
 MS_NOEXEC = 0x8
 MS_REMOUNT = 0x20
 MS_BIND = 0x1000
+MS_MOVE = 0x2000
 MS_REC = 0x4000
 MS_PRIVATE = 0x40000
 MNT_DETACH = 2
 
-_MOUNT_ATTR_RDONLY = 0x1
-_MOUNT_ATTR_NOSUID = 0x2
-_MOUNT_ATTR_NODEV = 0x4
+ATTR_RDONLY = 0x1
+ATTR_NOSUID = 0x2
+ATTR_NODEV = 0x4
+ATTR_NOEXEC = 0x8
 _AT_RECURSIVE = 0x8000
 _AT_FDCWD = -100
 _AT_EMPTY_PATH = 0x1000
@@ -58,10 +60,22 @@ def bind_read_only(source: str, target: str) -> None:
 
 def set_read_only(target: str) -> None:
     """Make a mounted tree read-only, nosuid, nodev, with all mounts below it. Needs Linux 5.12."""
-    attributes = _MOUNT_ATTR_RDONLY | _MOUNT_ATTR_NOSUID | _MOUNT_ATTR_NODEV
+    restrict(target, ATTR_RDONLY | ATTR_NOSUID | ATTR_NODEV)
+
+
+def restrict(target: str, attributes: int) -> None:
+    """Add attributes to a mounted tree, with all mounts below it. Needs Linux 5.12. Raises OSError.
+
+    Unlike a remount it takes none away, which a user namespace may not do to mounts that came from outside it.
+    """
     # struct mount_attr: attr_set, attr_clr, propagation, userns_fd
     structure = attributes.to_bytes(8, "little") + bytes(24)
     syscall("mount_setattr", _AT_FDCWD, target.encode() + b"\0", _AT_RECURSIVE, structure, 32)
+
+
+def move(source: str, target: str) -> None:
+    """Put a mount elsewhere. Raises OSError."""
+    mount(source, target, flags=MS_MOVE)
 
 
 def make_private() -> None:

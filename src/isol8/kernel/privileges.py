@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import sys
 
 from isol8.kernel.syscalls import check, libc, syscall
 
@@ -15,6 +16,7 @@ _PR_CAP_AMBIENT = 47
 _PR_CAP_AMBIENT_CLEAR_ALL = 4
 _CAPABILITY_VERSION_3 = 0x20080522
 _EINVAL = 22
+_RLIMIT_NPROC = 6
 
 
 def _prctl(name: str, option: int, *values: int) -> None:
@@ -43,13 +45,14 @@ def empty_bounding_set() -> None:
             raise
 
 
-def drop_to(uid: int, gid: int) -> None:
+def drop_to(uid: int, gid: int, *, keep_groups: bool = False) -> None:
     """Become an ordinary user for good: no capabilities, no new privileges through exec.
 
-    `empty_bounding_set` is a step of its own, since it can be taken once for many forks. Raises OSError; the caller
-    must not go on then.
+    `empty_bounding_set` is a step of its own, since it can be taken once for many forks. `keep_groups` is for a user
+    namespace in which groups cannot be dropped. Raises OSError; the caller must not go on then.
     """
-    os.setgroups([])
+    if not keep_groups:
+        os.setgroups([])
     os.setresgid(gid, gid, gid)
     os.setresuid(uid, uid, uid)
     give_up_capabilities()
@@ -61,6 +64,13 @@ def give_up_capabilities() -> None:
     _prctl("PR_CAP_AMBIENT", _PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL)
     header = _CAPABILITY_VERSION_3.to_bytes(4, "little") + bytes(4)
     syscall("capset", header, bytes(24))
+
+
+def limit_processes(most: int) -> None:
+    """No fork while this process's user has that many processes and threads. Nobody but root may raise it again."""
+    # struct rlimit64: rlim_cur, rlim_max
+    limit = most.to_bytes(8, sys.byteorder) * 2
+    check(libc.prlimit(0, _RLIMIT_NPROC, limit, None), "prlimit RLIMIT_NPROC")
 
 
 def forbid_new_privileges() -> None:

@@ -98,7 +98,10 @@ def _become_worker(on_fork: Callable[[], None], streams: tuple[int, int, int], k
     os.closerange(high + 1, os.sysconf("SC_OPEN_MAX"))
     on_fork()
     with open("/proc/self/oom_score_adj", "wb", buffering=0) as file:
-        file.write(_PROGRAM_OOM_SCORE)
+        try:
+            file.write(_PROGRAM_OOM_SCORE)
+        except PermissionError:
+            pass  # the server of an ordinary user was started with a higher one, which is not for it to lower
 
 
 def _await_go(go: int) -> NoReturn:

@@ -13,9 +13,10 @@ from isol8.engines.native import layers
 from isol8.engines.native.probes import probe
 from isol8.engines.native.sandboxes import Means, Sandboxes
 from isol8.engines.native.specimen import Specimen, look
+from isol8.engines.native.unprivileged import Standing
 from isol8.errors import EngineFailure
-from isol8.kernel import cgroups
 from isol8.kernel.cgroup_trial import try_controllers
+from isol8.kernel.cgroups import Hierarchy
 from isol8.model import Limits
 
 _READY_TIMEOUT_S = 30
@@ -30,28 +31,31 @@ _LAYER_OF = {
 }
 
 
-async def prepare(make: Callable[[Means], Sandboxes], owner: int) -> tuple[Sandboxes | None, list[Layer]]:
+async def prepare(
+    make: Callable[[Means], Sandboxes], owner: int, hierarchy: Hierarchy, standing: Standing
+) -> tuple[Sandboxes | None, list[Layer]]:
     """Sandboxes that are ready to be made, and what their layers are worth. None where none can be made.
 
-    `make` gives them what this machine has. The caller closes them, and decides whether the layers are enough.
-    Raises EngineFailure when every probe passes and a sandbox fails all the same.
+    `make` gives them what this machine has; `hierarchy` and `standing` are what its user has. The caller closes them,
+    and decides whether the layers are enough. Raises EngineFailure when every probe passes and a sandbox fails all the
+    same.
     """
-    hierarchy = cgroups.find()
-    problems = probe()
+    problems = {**standing.problems, **probe(standing.problems)}
     refused = try_controllers(hierarchy, owner)
     for controller, reason in refused.items():
         problems |= dict.fromkeys(_LAYER_OF[controller], f"{controller}: {reason}")
-    found = layers.judge(problems)
+    found = layers.judge(problems, standing.layers)
     if layers.missing(found, {Need.STRICT, Need.EXTRA}):
         return None, found
-    sandboxes = make(Means(hierarchy.only(hierarchy.mounts.keys() - refused.keys()), frozenset(problems)))
+    usable = hierarchy.only(hierarchy.mounts.keys() - refused.keys())
+    sandboxes = make(Means(usable, frozenset(problems), standing.ids))
     await sandboxes.start()
     try:
         problems = await _look_at_one(sandboxes) | problems
     except BaseException:
         await sandboxes.close()
         raise
-    return sandboxes, layers.judge(problems)
+    return sandboxes, layers.judge(problems, standing.layers)
 
 
 async def _look_at_one(sandboxes: Sandboxes) -> dict[str, str]:

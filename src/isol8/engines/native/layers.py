@@ -7,16 +7,16 @@ table.
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
 
 from isol8.engines.base import Layer, Need
 from isol8.errors import EngineFailure
 
 REFUSED = 78  # sysexits.h: EX_CONFIG. With this the supervisor ends when trying again would not help.
-_PRIVILEGES = "start the server as root, in a container with all privileges (docker run --privileged)"
+PRIVILEGES = "start the server as root, in a container with all privileges (docker run --privileged)"
 _KERNEL = "run a kernel that has it"
-_CGROUPS = (
+CGROUPS = (
     "mount the cgroup file system writable and give the server its controllers (in a container: --privileged "
     "--cgroupns=host; under systemd: Delegate=yes)"
 )
@@ -33,30 +33,28 @@ class Description:
 
 
 LAYERS = (
-    Description("process-namespace", Need.ALWAYS, "seeing or signalling processes outside", _PRIVILEGES),
-    Description("mount-namespace", Need.ALWAYS, "seeing or changing the machine's mounts", _PRIVILEGES),
-    Description("network-namespace", Need.ALWAYS, "reaching any network but a loopback of its own", _PRIVILEGES),
-    Description("ipc-namespace", Need.ALWAYS, "shared memory, semaphores and message queues of others", _PRIVILEGES),
-    Description("host-name-namespace", Need.ALWAYS, "learning or changing the machine's name", _PRIVILEGES),
-    Description("cgroup-namespace", Need.STRICT, "learning where in the machine's cgroups it runs", _PRIVILEGES),
+    Description("process-namespace", Need.ALWAYS, "seeing or signalling processes outside", PRIVILEGES),
+    Description("mount-namespace", Need.ALWAYS, "seeing or changing the machine's mounts", PRIVILEGES),
+    Description("network-namespace", Need.ALWAYS, "reaching any network but a loopback of its own", PRIVILEGES),
+    Description("ipc-namespace", Need.ALWAYS, "shared memory, semaphores and message queues of others", PRIVILEGES),
+    Description("host-name-namespace", Need.ALWAYS, "learning or changing the machine's name", PRIVILEGES),
+    Description("cgroup-namespace", Need.STRICT, "learning where in the machine's cgroups it runs", PRIVILEGES),
     Description(
         "read-only-root",
         Need.ALWAYS,
         "seeing files of the machine but its toolchains, and changing those, set-user-id programs, device files",
-        f"Linux 5.12 or newer; {_PRIVILEGES}",
+        f"Linux 5.12 or newer; {PRIVILEGES}",
     ),
-    Description("own-proc", Need.ALWAYS, "reading or writing what /proc tells of the kernel", _PRIVILEGES),
+    Description("own-proc", Need.ALWAYS, "reading or writing what /proc tells of the kernel", PRIVILEGES),
     Description(
         "sized-file-systems",
         Need.ALWAYS,
         "filling a disk, or more memory with files than it was given",
-        f"Linux 5.2 or newer; {_PRIVILEGES}",
+        f"Linux 5.2 or newer; {PRIVILEGES}",
     ),
-    Description(
-        "own-user", Need.ALWAYS, "sharing anything by user id with another sandbox or the machine", _PRIVILEGES
-    ),
-    Description("no-capabilities", Need.ALWAYS, "everything the kernel reserves for the administrator", _PRIVILEGES),
-    Description("bounding-set", Need.ALWAYS, "getting a capability back from a file that has one", _PRIVILEGES),
+    Description("own-user", Need.ALWAYS, "sharing anything by user id with another sandbox or the machine", PRIVILEGES),
+    Description("no-capabilities", Need.ALWAYS, "everything the kernel reserves for the administrator", PRIVILEGES),
+    Description("bounding-set", Need.ALWAYS, "getting a capability back from a file that has one", PRIVILEGES),
     Description("no-new-privileges", Need.ALWAYS, "gaining rights by executing a program", _KERNEL),
     Description(
         "seccomp",
@@ -70,16 +68,16 @@ LAYERS = (
         "opening files outside its tree through a descriptor or mount that got in by mistake",
         "a kernel with Landlock of version 2 (Linux 5.19) or newer, and landlock among its lsm= modules",
     ),
-    Description("memory-limit", Need.STRICT, "using more memory than it was given", _CGROUPS),
-    Description("processor-limit", Need.STRICT, "using more processor time than it was given", _CGROUPS),
-    Description("process-limit", Need.STRICT, "making more processes and threads than it was given", _CGROUPS),
+    Description("memory-limit", Need.STRICT, "using more memory than it was given", CGROUPS),
+    Description("processor-limit", Need.STRICT, "using more processor time than it was given", CGROUPS),
+    Description("process-limit", Need.STRICT, "making more processes and threads than it was given", CGROUPS),
     Description(
         "no-swap",
         Need.STRICT,
         "getting round its memory limit through swap",
         "start the kernel with swapaccount=1, or switch swap off (swapoff -a)",
     ),
-    Description("resource-limits", Need.ALWAYS, "core dumps, and open files without end", _PRIVILEGES),
+    Description("resource-limits", Need.ALWAYS, "core dumps, and open files without end", PRIVILEGES),
     Description(
         "runner-out-of-reach", Need.ALWAYS, "tracing or reading the runner, which is its first process", _KERNEL
     ),
@@ -89,13 +87,13 @@ LAYERS = (
 )
 
 
-def judge(problems: Mapping[str, str]) -> list[Layer]:
+def judge(problems: Mapping[str, str], described: Iterable[Description] = LAYERS) -> list[Layer]:
     """Every layer, given what is wrong with some."""
     return [
         Layer(each.name, each.need, False, problems[each.name], each.remedy)
         if each.name in problems
         else Layer(each.name, each.need, True, f"stops {each.stops}")
-        for each in LAYERS
+        for each in described
     ]
 
 

@@ -6,12 +6,13 @@ sandbox gets a copy of the mount table and puts its own /proc, /sandbox, /tmp an
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import stat
 from dataclasses import dataclass, field
 
-from isol8.kernel import mounts
+from isol8.kernel import mounts, user_namespaces
 
 RUNTIMES_DIR = "/opt/isol8"
 BOOT_DIR = "/run/isol8"  # there while a zygote boots; gone before it serves
@@ -31,8 +32,9 @@ _ETC_WRITTEN = {
     "passwd": "",
     "resolv.conf": "",
 }
+_OPEN_TO_ALL = stat.S_IROTH | stat.S_IXOTH
 _TOP_LEVEL = ("bin", "lib", "lib32", "lib64", "libx32", "sbin")
-_DEVICES = {"null": (1, 3), "zero": (1, 5), "full": (1, 7), "random": (1, 8), "urandom": (1, 9), "tty": (5, 0)}
+DEVICES = {"null": (1, 3), "zero": (1, 5), "full": (1, 7), "random": (1, 8), "urandom": (1, 9), "tty": (5, 0)}
 _DEVICE_LINKS = {
     "fd": "/proc/self/fd",
     "stdin": "/proc/self/fd/0",
@@ -60,7 +62,7 @@ def _copy_public(source: str, target: str) -> None:
     status = os.lstat(source)
     if stat.S_ISLNK(status.st_mode):
         os.symlink(os.readlink(source), target)
-    elif stat.S_ISDIR(status.st_mode) and status.st_mode & stat.S_IXOTH:
+    elif stat.S_ISDIR(status.st_mode) and status.st_mode & _OPEN_TO_ALL == _OPEN_TO_ALL:
         os.makedirs(target, exist_ok=True)
         for name in os.listdir(source):
             _copy_public(f"{source}/{name}", f"{target}/{name}")
@@ -81,15 +83,40 @@ def _make_etc(root: str) -> None:
 
 def _make_dev(root: str) -> None:
     mounts.mount("tmpfs", f"{root}/dev", "tmpfs", mounts.MS_NOSUID | mounts.MS_NOEXEC, "mode=755,size=64k")
-    for name, (major, minor) in _DEVICES.items():
-        path = f"{root}/dev/{name}"
-        os.mknod(path, stat.S_IFCHR | 0o666, os.makedev(major, minor))
-        os.chmod(path, 0o666)
+    make = _make_device if user_namespaces.is_initial() else _show_device
+    for name, (major, minor) in DEVICES.items():
+        make(f"{root}/dev/{name}", os.makedev(major, minor))
     for name, target in _DEVICE_LINKS.items():
         os.symlink(target, f"{root}/dev/{name}")
     os.mkdir(f"{root}/dev/shm")
     flags = mounts.MS_REMOUNT | mounts.MS_BIND | mounts.MS_RDONLY | mounts.MS_NOSUID | mounts.MS_NOEXEC
     mounts.mount("none", f"{root}/dev", flags=flags)
+
+
+def _make_device(path: str, number: int) -> None:
+    os.mknod(path, stat.S_IFCHR | 0o666, number)
+    os.chmod(path, 0o666)
+
+
+def _show_device(path: str, number: int) -> None:
+    """Bind the machine's own: nobody but the machine's root may make one. Raises OSError when it is something else."""
+    source = f"/dev/{os.path.basename(path)}"
+    if os.stat(source).st_rdev != number:
+        raise OSError(errno.ENODEV, f"{source} is not the device of that name")
+    os.close(os.open(path, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC))
+    mounts.bind(source, path)
+    mounts.restrict(path, mounts.ATTR_RDONLY | mounts.ATTR_NOSUID | mounts.ATTR_NOEXEC)
+
+
+def _make_proc(root: str) -> None:
+    """The zygote's own; each sandbox gets a new one. In a user namespace nobody may mount that of processes outside it,
+    and it must be seen for another to be mounted at all (mount_too_revealing in fs/namespace.c): the machine's then."""
+    target = f"{root}/proc"
+    if user_namespaces.is_initial():
+        mounts.mount("proc", target, "proc", mounts.MS_NOSUID | mounts.MS_NODEV | mounts.MS_NOEXEC)
+        return
+    mounts.bind("/proc", target)
+    mounts.restrict(target, mounts.ATTR_NOSUID | mounts.ATTR_NODEV | mounts.ATTR_NOEXEC)
 
 
 def _make_top_level(root: str, opened: dict[str, int]) -> None:
@@ -134,7 +161,7 @@ def enter_root(spec: RootSpec) -> None:
     _make_etc(root)
     _make_dev(root)
     _make_boot(root, spec, opened)
-    mounts.mount("proc", f"{root}/proc", "proc", mounts.MS_NOSUID | mounts.MS_NODEV | mounts.MS_NOEXEC)
+    _make_proc(root)
     for descriptor in opened.values():
         os.close(descriptor)
     mounts.pivot_to(root)

@@ -12,6 +12,7 @@ import socket
 from dataclasses import dataclass
 from typing import Any
 
+from isol8.engines.native.user_ids import OF_THE_MACHINE, IdRange, OneUser, UserIds
 from isol8.engines.native.zygotes import Zygote, describe_root
 from isol8.errors import Conflict, EngineFailure
 from isol8.kernel import cgroups, mounts
@@ -19,11 +20,6 @@ from isol8.kernel.cgroups import Group, Hierarchy
 from isol8.model import Limits
 
 _LOG = logging.getLogger("isol8.supervisor")
-# User ids that no distribution, container runtime or systemd hands out (systemd's docs/UIDS-GIDS.md: the range from
-# 1879048192 to 2147483647 is unused). Each server takes one block of them.
-_FIRST_UID = 1_900_000_000
-_UIDS_PER_SERVER = 65_536
-_BLOCKS = 1_000
 _SWEEP_TIMEOUT_S = 5.0
 _REMOVE_TRIES = 200
 _RETRY_S = 0.01
@@ -42,45 +38,12 @@ class _Live:
 
 @dataclass(frozen=True, slots=True)
 class Means:
-    """What this machine has for sandboxes: the cgroup controllers that work, and the names of layers to do without."""
+    """What this machine has for sandboxes: the cgroup controllers that work, the names of layers to do without, and
+    user ids; None where every sandbox is the server's own user, in a user namespace of its own."""
 
     hierarchy: Hierarchy
     without: frozenset[str] = frozenset()
-
-
-class UserIds:
-    """User ids for sandboxes, never two live ones the same, also among servers of one machine."""
-
-    def __init__(self) -> None:
-        # An abstract socket's name is free again the moment its owner dies, however it dies.
-        self._claim = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        for block in range(_BLOCKS):
-            try:
-                self._claim.bind(f"\0isol8-user-ids-{block}")
-            except OSError as error:
-                if error.errno != errno.EADDRINUSE:
-                    raise
-                continue
-            self._first = _FIRST_UID + block * _UIDS_PER_SERVER
-            break
-        else:
-            raise EngineFailure("too many isol8 servers on this machine")
-        self._next = 0
-        self._used: set[int] = set()
-
-    def take(self) -> int:
-        """A user id that is not in use; the longest unused first."""
-        for _ in range(_UIDS_PER_SERVER):
-            uid = self._first + self._next
-            self._next = (self._next + 1) % _UIDS_PER_SERVER
-            if uid not in self._used:
-                self._used.add(uid)
-                return uid
-        raise EngineFailure("every user id of this server is in use")
-
-    def give_back(self, uid: int) -> None:
-        """Its sandbox is gone, with all its processes."""
-        self._used.discard(uid)
+    ids: IdRange | None = OF_THE_MACHINE
 
 
 class Sandboxes:
@@ -91,7 +54,7 @@ class Sandboxes:
     ) -> None:
         self._owner = owner
         self._means = means
-        self._uids = UserIds()
+        self._uids = UserIds(means.ids) if means.ids else OneUser()
         self._live: dict[str, _Live] = {}
         self._closing = False
         self._root_arguments = (python, prefixes)
@@ -126,6 +89,9 @@ class Sandboxes:
         """Make a sandbox; its cgroup and its stream (the caller's to close). Raises EngineFailure."""
         if self._closing:
             raise EngineFailure("the server is stopping")
+        if request["network"] == "host" and not self._means.ids:
+            # As the server's own user, a program would pass for it with all that listens there.
+            raise EngineFailure('network "host" needs user ids for sandboxes, which this server has none of')
         zygote = await self._ready_zygote()
         limits = Limits(**request["limits"])
         uid = self._uids.take()
@@ -223,6 +189,7 @@ class Sandboxes:
         await asyncio.gather(*(self.destroy(name) for name in list(self._live)))
         for path in self._parent.directories:
             cgroups.sweep(path, _SWEEP_TIMEOUT_S)
+        self._uids.close()
 
 
 def _fields(uid: int, limits: Limits, request: dict[str, Any], means: Means) -> list[tuple[str, bytes]]:
@@ -234,6 +201,7 @@ def _fields(uid: int, limits: Limits, request: dict[str, Any], means: Means) -> 
             resolver = file.read(4096)
     return [
         ("uid", str(uid).encode()),
+        ("alone", b"" if means.ids else b"1"),
         ("sandbox", str(limits.sandbox_bytes).encode()),
         ("tmp", str(limits.tmp_bytes).encode()),
         ("network", network.encode()),

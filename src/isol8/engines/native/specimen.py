@@ -10,6 +10,7 @@ import stat
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from isol8.engines.native.root import DEVICES
 from isol8.kernel.cgroups import Group
 from isol8.model import Limits
 
@@ -68,8 +69,8 @@ def _root(specimen: Specimen) -> str:
     mounted = specimen.mounts()
     loose = [path for path in _READ_ONLY if path in mounted and not {"ro", "nosuid"} <= mounted[path][1]]
     loose += [path for path, (_, flags, _) in mounted.items() if "nosuid" not in flags]
-    # Files of /proc are masked with a device: /dev/null.
-    devices = ("/dev", *(f"/proc/{name}" for name in os.listdir("/proc")))
+    # Files of /proc are masked with a device: /dev/null. In a user namespace each device is a mount.
+    devices = ("/dev", *(f"/dev/{name}" for name in DEVICES), *(f"/proc/{name}" for name in os.listdir("/proc")))
     loose += [path for path, (_, flags, _) in mounted.items() if "nodev" not in flags and path not in devices]
     return f"mounted with too many rights: {', '.join(sorted(set(loose)))}" if loose else ""
 

@@ -29,8 +29,10 @@ from isol8.engines.native import protocol
 from isol8.engines.native.examination import prepare
 from isol8.engines.native.layers import REFUSED, Refused, missing, refusal, sentence
 from isol8.engines.native.sandboxes import Sandboxes
+from isol8.engines.native.unprivileged import Standing, take_standing
 from isol8.errors import Conflict, EngineFailure
 from isol8.kernel import privileges
+from isol8.kernel.cgroups import Hierarchy
 
 _LOG = logging.getLogger("isol8.supervisor")
 _LEVELS = {Need.STRICT: logging.WARNING, Need.EXTRA: logging.INFO}
@@ -39,11 +41,12 @@ _LEVELS = {Need.STRICT: logging.WARNING, Need.EXTRA: logging.INFO}
 @dataclass(frozen=True, slots=True)
 class Options:
     """How the launcher wants the supervisor. `client_uid` is the API process's user; `owner` the launcher's pid;
-    `strict` whether every isolation layer must hold."""
+    `strict` whether every isolation layer must hold; `hierarchy` the fields of a Hierarchy: the cgroups to use."""
 
     owner: int
     client_uid: int
     strict: bool
+    hierarchy: dict[str, Any]
     python: str
     prefixes: dict[str, str]
     environment: dict[str, str]
@@ -52,9 +55,10 @@ class Options:
 class Supervisor:
     """Serves one API process at a time on `listener`."""
 
-    def __init__(self, listener: socket.socket, options: Options) -> None:
+    def __init__(self, listener: socket.socket, options: Options, standing: Standing) -> None:
         self._listener = listener
         self._options = options
+        self._standing = standing
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:
@@ -74,6 +78,8 @@ class Supervisor:
         sandboxes, found = await prepare(
             lambda means: Sandboxes(options.owner, options.python, options.prefixes, options.environment, means),
             options.owner,
+            Hierarchy(**options.hierarchy),
+            self._standing,
         )
         lacking = missing(found, {Need.EXTRA} if options.strict else {Need.STRICT, Need.EXTRA})
         if sandboxes is None or lacking:
@@ -200,12 +206,13 @@ def main() -> None:
     # The launcher blocks what it waits for. An interrupt from a terminal comes to all three: the launcher sees to it.
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    standing = take_standing()
     # However the launcher dies, this process gets to clean up.
     privileges.die_with_parent(signal.SIGTERM)
     if os.getppid() != options.owner:
         return
     try:
-        asyncio.run(Supervisor(listener, options).run())
+        asyncio.run(Supervisor(listener, options, standing).run())
     except EngineFailure as error:
         sys.stderr.write(f"isol8: {error.message}\n")
         sys.stderr.flush()

@@ -7,7 +7,8 @@ request it clones itself into new namespaces (CLONE_PARENT: the supervisor is th
   1. enters its cgroups, through descriptors that came with the request: all that follows is charged to the sandbox;
   2. takes a cgroup namespace, so that it sees its own group as the root;
   3. mounts /proc, /sandbox, /tmp and /dev/shm, and brings up loopback, still as root;
-  4. drops every privilege, for good, shuts itself into its own root (Landlock), and loads the seccomp filter;
+  4. drops every privilege, for good (in one more user namespace where there is no user id for it), shuts itself into
+     its own root (Landlock), and loads the seccomp filter;
   5. becomes the runner, process 1, and forks the worker.
 
 When a worker is released, `hold` simply returns, and the interpreter goes on to run /sandbox/main.py by itself: there
@@ -24,7 +25,7 @@ import gc
 import os
 import sys
 
-from isol8.kernel import landlock, memory, mounts, namespaces, privileges, seccomp
+from isol8.kernel import landlock, memory, mounts, namespaces, privileges, seccomp, user_namespaces
 from isol8.runner.frames import unpack_fields
 from isol8.runner.loop import Boot, Runner
 from isol8.runner.worker import Released
@@ -52,13 +53,19 @@ _PROC_MASKED = ("kcore", "keys", "key-users", "latency_stats", "timer_list", "sc
 # And the pressure files: whoever may write to one can have the kernel watch it thousands of times over, at the
 # machine's expense, and take a grace period of RCU for each to exit.
 _PROC_READ_ONLY = ("bus", "fs", "irq", "pressure", "sys")
+# Where no cgroup counts processes: the kernel counts them by user id (and, since Linux 5.14, user namespace) as well.
+# It is the same for every sandbox: only root could raise it at check-out.
+_PROCESSES_WITHOUT_GROUP = 1024
+# Where no cgroup counts memory: files without content are memory too, and by default the kernel allows millions.
+_FILES_WITHOUT_GROUP = 100_000
 
 
 class _Means:
     """What every sandbox of this zygote gets, made once: the system call filter, the Landlock rules (-1: this kernel
-    has none), and the paths of /proc to hide and to protect."""
+    has none), and the paths of /proc to hide and to protect. `initial`: whether root is really root here."""
 
     def __init__(self) -> None:
+        self.initial = user_namespaces.is_initial()
         self.filter = seccomp.compile_filter()
         self.masked = [path for path in (f"/proc/{name}" for name in _PROC_MASKED) if os.path.exists(path)]
         self.guarded = [path for path in (f"/proc/{name}" for name in _PROC_READ_ONLY) if os.path.exists(path)]
@@ -76,6 +83,8 @@ class _Request:
         single = {key: value.decode() for key, value in fields}
         self.stream, *self.cgroups = descriptors
         self.uid = int(single["uid"])
+        # Whether its user has to be made by a user namespace; until then it is this process's own.
+        self.alone = bool(single["alone"])
         self.sandbox_bytes = int(single["sandbox"])
         self.tmp_bytes = int(single["tmp"])
         self.resolver = single["resolver"]
@@ -180,10 +189,9 @@ def _become_sandbox(request: _Request, means: _Means) -> NoReturn:
         _mount(request, means)
         if request.network != "host":
             namespaces.loopback_up()
-        with open("/proc/self/oom_score_adj", "wb", buffering=0) as file:
-            file.write(b"0")
+        _lower_oom_score()
         os.chdir("/sandbox")
-        privileges.drop_to(request.uid, request.uid)
+        _become_user(request)
         privileges.die_with_parent(_signal.SIGKILL)
         # Whoever shares the user id may neither trace the runner nor see it in /proc.
         privileges.set_dumpable(False)
@@ -202,6 +210,24 @@ def _become_sandbox(request: _Request, means: _Means) -> NoReturn:
         os._exit(70)
 
 
+def _lower_oom_score() -> None:
+    with open("/proc/self/oom_score_adj", "wb", buffering=0) as file:
+        try:
+            file.write(b"0")
+        except PermissionError:
+            pass  # only root may go below what it was started with
+
+
+def _become_user(request: _Request) -> None:
+    if request.alone:
+        user_namespaces.enter_alone(request.uid, 0, 0)
+        privileges.empty_bounding_set()
+    # Last: what the maker of a user namespace may have is what all in it may have together.
+    if "process-limit" in request.without:
+        privileges.limit_processes(_PROCESSES_WITHOUT_GROUP)
+    privileges.drop_to(request.uid, request.uid, keep_groups=request.alone)
+
+
 def _in_worker(runs_here: bool) -> None:
     """What tells a program from its runner: it may look at itself. One that will run in this very interpreter gets
     its own copies of all pages now, rather than one page fault at a time while it runs (and above all while it ends:
@@ -212,22 +238,37 @@ def _in_worker(runs_here: bool) -> None:
 
 
 def _mount(request: _Request, means: _Means) -> None:
-    mounts.unmount("/proc")
-    mounts.mount("proc", "/proc", "proc", _PROC_FLAGS, "hidepid=2")
+    _mount_proc(means.initial)
     for path in means.guarded:
         mounts.mount(path, path, flags=mounts.MS_BIND)
         mounts.mount("none", path, flags=mounts.MS_REMOUNT | mounts.MS_BIND | mounts.MS_RDONLY | _PROC_FLAGS)
     for path in means.masked:
         mounts.mount("/dev/null", path, flags=mounts.MS_BIND)
-    owner = f"uid={request.uid},gid={request.uid}"
-    mounts.mount("tmpfs", "/sandbox", "tmpfs", _TMPFS, f"mode=755,{owner},size={request.sandbox_bytes}")
-    mounts.mount("tmpfs", "/tmp", "tmpfs", _TMPFS | mounts.MS_NOEXEC, f"mode=1777,size={request.tmp_bytes}")
-    mounts.mount("tmpfs", "/dev/shm", "tmpfs", _TMPFS | mounts.MS_NOEXEC, f"mode=1777,size={request.tmp_bytes}")
-    user = f":x:{request.uid}:{request.uid}:sandbox:/sandbox:/bin/bash\n"
-    _show_file("/etc/passwd", f"root:x:0:0:root:/:/bin/false\nsandbox{user}nobody:x:65534:65534::/:/bin/false\n")
+    user = 0 if request.alone else request.uid
+    owner = f"uid={user},gid={user}"
+    most = f",nr_inodes={_FILES_WITHOUT_GROUP}" if "memory-limit" in request.without else ""
+    mounts.mount("tmpfs", "/sandbox", "tmpfs", _TMPFS, f"mode=755,{owner},size={request.sandbox_bytes}{most}")
+    mounts.mount("tmpfs", "/tmp", "tmpfs", _TMPFS | mounts.MS_NOEXEC, f"mode=1777,size={request.tmp_bytes}{most}")
+    mounts.mount("tmpfs", "/dev/shm", "tmpfs", _TMPFS | mounts.MS_NOEXEC, f"mode=1777,size={request.tmp_bytes}{most}")
+    entry = f":x:{request.uid}:{request.uid}:sandbox:/sandbox:/bin/bash\n"
+    _show_file("/etc/passwd", f"root:x:0:0:root:/:/bin/false\nsandbox{entry}nobody:x:65534:65534::/:/bin/false\n")
     _show_file("/etc/group", f"root:x:0:\nsandbox:x:{request.uid}:\nnogroup:x:65534:\n")
     if request.resolver:
         _show_file("/etc/resolv.conf", request.resolver)
+    if request.alone:  # the files are its user's own
+        for path in ("/etc/passwd", "/etc/group"):
+            mounts.set_read_only(path)
+
+
+def _mount_proc(initial: bool) -> None:
+    """The sandbox's own. In a user namespace it can only be mounted while another one is in sight: see root.py."""
+    if initial:
+        mounts.unmount("/proc")
+        mounts.mount("proc", "/proc", "proc", _PROC_FLAGS, "hidepid=2")
+        return
+    mounts.mount("proc", "/sandbox", "proc", _PROC_FLAGS, "hidepid=2")
+    mounts.unmount("/proc")
+    mounts.move("/sandbox", "/proc")
 
 
 def _show_file(path: str, text: str) -> None:
