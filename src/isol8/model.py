@@ -51,14 +51,16 @@ class Limits:
 class Boot:
     """What waits in a fresh sandbox, so that a `warm` plan need not start an interpreter.
 
-    `forked`: a fork of the sandbox's own Python interpreter. `executable`, `argv`: an interpreter started ahead of time
-    on a named pipe at `path`, in place of the program file it will read. Neither: a process ready to execute anything.
+    `forked`: a fork of the sandbox's own Python interpreter. `executable`, `argv`: an interpreter started ahead of
+    time, held where it opens `path`, its program file, for the `opens`th time: the last before it reads it. Neither: a
+    process ready to execute anything.
     """
 
     forked: bool = False
     executable: str = ""
     argv: tuple[str, ...] = ()
     path: str = ""
+    opens: int = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,7 +7,8 @@ import signal
 
 import pytest
 
-from isol8.errors import Conflict, EngineFailure
+from isol8.errors import Conflict, EngineFailure, NotFound, SandboxFull
+from isol8.model import Boot, SandboxSpec
 from tests.engine.conftest import LIMITS, Lab, python
 from tests.support import machine
 
@@ -138,3 +139,30 @@ async def test_a_dead_zygote_is_replaced(lab: Lab) -> None:
             else:
                 assert await python(second, "print(2)") == (0, "2\n")
                 return
+
+
+async def test_an_interpreter_waits_for_its_program_and_none_is_left_where_it_is_not_wanted(lab: Lab) -> None:
+    """`/usr/bin/python3` stands for any interpreter that opens its program file once."""
+    boot = Boot(executable="/usr/bin/python3", argv=("python3", "/sandbox/main.py"), path="/sandbox/main.py")
+    spec = SandboxSpec(runtime="held", limits=LIMITS, boot=boot)
+    show = "import os; print(os.getpid(), open(__file__).read().count('getpid'), os.listdir())"
+    held = await lab.engine.create(spec)
+    assert await python(held, show) == (0, "2 2 ['main.py']\n"), "it is the process that was there first"
+    assert await python(held, show) != (0, "2 2 ['main.py']\n"), "the next one is another"
+    uploaded, looked_at = await lab.engine.create(spec), await lab.engine.create(spec)
+    await uploaded.put("/sandbox/main.py", b"print('never')")
+    with pytest.raises(NotFound):
+        await looked_at.get("/sandbox/main.py", 100)
+    for other in (uploaded, looked_at):
+        code, output = await python(other, show)
+        assert (code, output.partition(" ")[2]) == (0, "2 ['main.py']\n")
+        assert (await python(other, "import os; os.kill(2, 0)"))[0] == 1, "the one that waited is gone"
+
+
+async def test_a_program_that_does_not_fit_leaves_nobody_waiting(lab: Lab) -> None:
+    boot = Boot(executable="/usr/bin/python3", argv=("python3", "/sandbox/main.py"), path="/sandbox/main.py")
+    small = dataclasses.replace(LIMITS, sandbox_bytes=64 * 1024)
+    sandbox = await lab.engine.create(SandboxSpec(runtime="held", limits=small, boot=boot))
+    with pytest.raises(SandboxFull):
+        await python(sandbox, "#" * (128 * 1024))
+    assert await python(sandbox, "print('hello')") == (0, "hello\n")

@@ -46,7 +46,7 @@ def test_secrets_are_environment_too() -> None:
     assert plan("bash", env={"A": "1"}, secrets={"B": "2"}).env == {"A": "1", "B": "2"}
 
 
-@pytest.mark.parametrize("runtime", ["python", "node"])
+@pytest.mark.parametrize("runtime", ["python", "node", "bun", "deno"])
 def test_a_plain_program_is_served_warm(runtime: str) -> None:
     assert plan(runtime).warm
 
@@ -60,9 +60,24 @@ def test_what_waits_is_what_a_warm_plan_needs(runtime: str) -> None:
         assert (boot.executable, boot.argv, boot.path) == (laid_out.executable, laid_out.argv, laid_out.path)
 
 
-@pytest.mark.parametrize("runtime", ["bun", "deno", "bash"])
-def test_runtimes_without_a_worker_start_cold(runtime: str) -> None:
-    assert not plan(runtime).warm
+def test_bash_counts_its_seconds_from_its_start_so_it_is_not_started_early() -> None:
+    assert not plan("bash").warm
+
+
+@pytest.mark.parametrize("runtime", ["bun", "deno"])
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"env": {"A": "1"}},
+        {"secrets": {"A": "1"}},
+        {"workdir": "/sandbox/deep"},
+        {"extension": ".js"},
+        {"files": {"/sandbox/bunfig.toml": b""}},
+        {"files": {"/sandbox/deno.json": b"{}"}},
+    ],
+)
+def test_bun_and_deno_start_cold_when_their_boot_would_differ(runtime: str, more: dict[str, Any]) -> None:
+    assert not plan(runtime, **more).warm
 
 
 @pytest.mark.parametrize(

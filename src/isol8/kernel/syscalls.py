@@ -16,6 +16,8 @@ _NUMBERS = {
     "pivot_root": (155, 41),
     "capset": (126, 91),
     "rt_sigaction": (13, 134),
+    "fanotify_init": (300, 262),
+    "fanotify_mark": (301, 263),
     "seccomp": (317, 277),
     "fsopen": (430, 430),
     "fsconfig": (431, 431),

@@ -25,7 +25,9 @@ from isol8.runner.worker import Worker, fork_worker
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import NoReturn
+    from typing import NoReturn, Protocol
+else:
+    Protocol = object  # typing would be half a megabyte in every sandbox
 
 _MAX_REQUEST_BYTES = 64 * 1024 * 1024
 _IDLE_MS = 20  # after this long without a request a new worker is forked for the next one
@@ -34,35 +36,58 @@ _IDLE_MS = 20  # after this long without a request a new worker is forked for th
 class Boot:
     """What waits in the sandbox before the first request.
 
-    `executable` and `argv` start an interpreter ahead of time on a named pipe at `path`, in place of its program file:
-    it boots, opens the pipe, and is held there. Without argv a worker is forked; `forked` says that it will go on as
-    Python.
+    `executable` and `argv` start an interpreter ahead of time, which boots and is held where it opens its program file,
+    `path`, for the `opens`th time. Without argv a worker is forked; `forked` says that it will go on as Python.
     """
 
-    def __init__(self, executable: str, argv: list[bytes], path: str, forked: bool) -> None:
+    def __init__(self, executable: str, argv: list[bytes], path: str, opens: int, forked: bool) -> None:
         self.executable = executable
         self.argv = argv
         self.path = path
+        self.opens = opens
         self.forked = forked
 
 
-class Held:
-    """An interpreter that has booted and is held at the named pipe `path`."""
+class Gate(Protocol):
+    """What holds whoever opens the program file. The engine makes it; see kernel/gates.py."""
 
-    def __init__(self, worker: Worker, argv: list[bytes], path: str, pipe: int) -> None:
+    descriptor: int  # can be read when somebody has come
+
+    def arrive(self) -> None:
+        """Somebody has come."""
+
+    def pass_on(self) -> None:
+        """Let go on who has come, and stay."""
+
+    def in_place(self) -> bool:
+        """Whether the program file is still the one the gate is at."""
+
+    def open(self, content: bytes) -> None:
+        """Fill the file, and let go on who is held. Raises OSError; the gate is then still closed."""
+
+    def close(self) -> None:
+        """Take the gate away. Idempotent."""
+
+
+class Held:
+    """An interpreter that has booted and is held at the gate."""
+
+    def __init__(self, worker: Worker, argv: list[bytes], path: str, gate: Gate) -> None:
         self.worker = worker
         self.argv = argv
         self.path = path
-        self.pipe = pipe
+        self.gate = gate
 
 
 class Runner:
-    """See the module's text. `on_fork` is called in every worker right after its fork."""
+    """See the module's text. `on_fork` is called in every worker right after its fork. Without a `gate` no interpreter
+    is held."""
 
-    def __init__(self, stream: int, boot: Boot, on_fork: Callable[[], None]) -> None:
+    def __init__(self, stream: int, boot: Boot, on_fork: Callable[[], None], gate: Gate | None = None) -> None:
         self._stream = stream
         self._boot = boot
         self._on_fork = on_fork
+        self._gate = gate
         self._decoder = frames.Decoder(_MAX_REQUEST_BYTES)
         self._program: Program | None = None
         self._background: list[Worker] = []
@@ -80,8 +105,8 @@ class Runner:
     def serve(self) -> NoReturn:
         """Serve until the stream ends, then exit the process. Returns never; in a worker, raises Released."""
         self._worker = self._fork()
-        if self._boot.argv:
-            self._held = self._start_held(self._boot)
+        if self._gate:
+            self._held = self._hold(self._boot, self._gate)
         self._send(encode(frames.READY, 0))
         while True:
             self._step()
@@ -210,8 +235,8 @@ class Runner:
         path, directory = os.fsdecode(single["path"]), os.fsdecode(single["cwd"])
         os.makedirs(directory, exist_ok=True)
         warm = single["warm"] == b"1"
-        if warm and self._held and self._held.argv == argv:
-            worker = self._release_held(single["source"])
+        if warm and self._held and self._held.argv == argv and self._held.gate.in_place():
+            worker = self._release_held(self._held, single["source"])
         else:
             self._discard_held()
             write_file(path, single["source"])
@@ -242,6 +267,7 @@ class Runner:
         self._send(encode(frames.DONE, channel))
 
     def _get(self, channel: int, fields: dict[str, bytes]) -> None:
+        self._discard_held()  # who opens its program file waits for this very process
         for chunk in read_chunks(os.fsdecode(fields["path"]), int(fields["max"])):
             self._send(encode(frames.DATA, channel, chunk))
         self._send(encode(frames.END, channel))
@@ -269,49 +295,44 @@ class Runner:
             raise
         self._send(encode(frames.DONE, channel))
 
-    def _start_held(self, boot: Boot) -> Held:
-        """Start an interpreter on a named pipe, and wait until it has opened it."""
-        path = boot.path
-        os.mkfifo(path)
+    def _hold(self, boot: Boot, gate: Gate) -> Held:
+        """Start an interpreter, and wait until it opens its program."""
         worker, self._worker = self._worker, None
         assert worker is not None
         worker.execute(boot.executable, boot.argv, self._environment, "/sandbox")
-        while True:
-            try:
-                pipe = os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-            except OSError as error:
-                if error.errno != errno.ENXIO:
-                    raise
-            else:
-                os.set_blocking(pipe, True)
-                return Held(worker, boot.argv, path, pipe)
-            if os.waitpid(worker.pid, os.WNOHANG)[0]:
-                raise RuntimeError(f"{boot.executable} ended while it booted: {os.read(worker.stderr, 4096)!r}")
-            select.select([], [], [], 0.002)  # nothing tells a writer that a reader has come
+        poll = select.poll()
+        poll.register(gate.descriptor, select.POLLIN)
+        poll.register(self._wake, select.POLLIN)
+        for number in range(boot.opens):
+            if number:
+                gate.pass_on()
+            while gate.descriptor not in [descriptor for descriptor, _ in poll.poll()]:
+                os.read(self._wake, 4096)
+                if os.waitpid(worker.pid, os.WNOHANG)[0]:
+                    raise RuntimeError(f"{boot.executable} ended while it booted: {os.read(worker.stderr, 4096)!r}")
+            gate.arrive()
+        return Held(worker, boot.argv, boot.path, gate)
 
-    def _release_held(self, source: bytes) -> Worker:
-        """Put the program in place of the pipe, then through it: whoever opens the path later finds the file."""
-        held, self._held = self._held, None
-        assert held is not None
-        write_file(held.path, source)
-        view = memoryview(source)
+    def _release_held(self, held: Held, source: bytes) -> Worker:
+        """Let it find the program."""
         try:
-            while view:
-                view = view[os.write(held.pipe, view) :]
-        except BrokenPipeError:
-            pass  # it died; its exit status tells
-        os.close(held.pipe)
+            held.gate.open(source)
+        except OSError:
+            self._discard_held()
+            raise
+        self._held = None
         return held.worker
 
     def _discard_held(self) -> None:
-        """The request needs another interpreter: end the one that waits."""
+        """The request needs another interpreter, or a file of that name: end the one that waits."""
         held, self._held = self._held, None
         if held is None:
             return
-        os.close(held.pipe)
         held.worker.close()
         try:
             os.kill(held.worker.pid, _signal.SIGKILL)
         except ProcessLookupError:
             pass
-        os.unlink(held.path)
+        if held.gate.in_place():
+            os.unlink(held.path)
+        held.gate.close()

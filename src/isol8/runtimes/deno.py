@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from isol8.model import Boot, Command, Plan
+from isol8.model import SANDBOX_DIR, Boot, Command, Plan
 from isol8.runtimes.base import Install
-from isol8.runtimes.layout import lay_out
+from isol8.runtimes.layout import lay_out, starts_alike
 from isol8.runtimes.prefixes import find_prefix
 
 
@@ -19,7 +19,10 @@ class Deno:
         return find_prefix(self.name, data_dir)
 
     def boot(self, install: Install) -> Boot:
-        return Boot()
+        path = f"{SANDBOX_DIR}/main{self.extension}"
+        return Boot(executable=install.executable, argv=("deno", "run", "-A", path), path=path)
 
     def plan(self, command: Command, install: Install) -> Plan:
-        return lay_out(command, install, "deno", "run", "-A", extension=self.extension, warm=False)
+        # Files beside the program may be settings, which are read before it.
+        warm = starts_alike(command, self.extension) and not command.files
+        return lay_out(command, install, "deno", "run", "-A", extension=self.extension, warm=warm)

@@ -32,3 +32,13 @@ def lay_out(command: Command, install: Install, *starter: str, extension: str, w
 def changes_boot(command: Command) -> bool:
     """Whether the environment that the command adds could alter how an interpreter boots."""
     return any(_READ_AT_BOOT.fullmatch(name) for added in (command.env, command.secrets) for name in added)
+
+
+def starts_alike(command: Command, extension: str) -> bool:
+    """Whether an interpreter that was started before the command was known has been started as the command asks."""
+    return (
+        not command.env
+        and not command.secrets
+        and command.workdir == SANDBOX_DIR
+        and command.extension in (None, extension)
+    )

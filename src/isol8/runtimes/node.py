@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from isol8.model import SANDBOX_DIR, Boot, Command, Plan
 from isol8.runtimes.base import Install
-from isol8.runtimes.layout import lay_out
+from isol8.runtimes.layout import lay_out, starts_alike
 from isol8.runtimes.prefixes import find_prefix
 
 # Node looks for the nearest one above a `.js` file to decide between CommonJS and ES modules.
@@ -26,12 +26,5 @@ class Node:
         return Boot(executable=install.executable, argv=("node", path), path=path)
 
     def plan(self, command: Command, install: Install) -> Plan:
-        # Node copies its environment in parts while it boots, so any addition to it needs a fresh one.
-        warm = (
-            not command.env
-            and not command.secrets
-            and command.workdir == SANDBOX_DIR
-            and command.extension in (None, ".js")
-            and not any(path in command.files for path in _PACKAGE_FILES)
-        )
+        warm = starts_alike(command, self.extension) and not any(path in command.files for path in _PACKAGE_FILES)
         return lay_out(command, install, "node", extension=self.extension, warm=warm)

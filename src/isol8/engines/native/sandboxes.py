@@ -209,6 +209,7 @@ def _fields(uid: int, limits: Limits, request: dict[str, Any], means: Means) -> 
         ("without", " ".join(means.without).encode()),
         ("executable", boot["executable"].encode()),
         ("path", boot["path"].encode()),
+        ("opens", str(boot["opens"]).encode()),
         ("forked", b"1" if boot["forked"] else b"0"),
         *(("argv", value.encode()) for value in boot["argv"]),
     ]

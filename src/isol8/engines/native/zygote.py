@@ -1,12 +1,14 @@
 """The zygote: an interpreter held still in the middle of its own start-up, from which sandboxes are cloned.
 
 Theory of operation. The supervisor starts `python3 /sandbox/main.py` in a root of its own (`root.py`), where our
-`sitecustomize` is the last thing that interpreter imports before it would run the script. `hold` blocks there. For each
-request it clones itself into new namespaces (CLONE_PARENT: the supervisor is the parent and reaps). The clone
+`sitecustomize` is the last thing that interpreter imports before it would run the script. `hold` blocks there. For
+each request it moves to new namespaces, mounts /sandbox, /tmp and /dev/shm there and brings up loopback, clones itself
+into a new process namespace (CLONE_PARENT: the supervisor is the parent and reaps), and moves back home. What the
+zygote itself does costs less than in the clone, whose every page is copied when it is first written to. The clone
 
   1. enters its cgroups, through descriptors that came with the request: all that follows is charged to the sandbox;
   2. takes a cgroup namespace, so that it sees its own group as the root;
-  3. mounts /proc, /sandbox, /tmp and /dev/shm, and brings up loopback, still as root;
+  3. mounts /proc, which belongs to its process namespace, and covers parts of it, still as root;
   4. drops every privilege, for good (in one more user namespace where there is no user id for it), shuts itself into
      its own root (Landlock), and loads the seccomp filter;
   5. becomes the runner, process 1, and forks the worker.
@@ -25,7 +27,7 @@ import gc
 import os
 import sys
 
-from isol8.kernel import landlock, memory, mounts, namespaces, privileges, seccomp, user_namespaces
+from isol8.kernel import gates, landlock, memory, mounts, namespaces, privileges, seccomp, user_namespaces
 from isol8.runner.frames import unpack_fields
 from isol8.runner.loop import Boot, Runner
 from isol8.runner.worker import Released
@@ -35,17 +37,14 @@ if TYPE_CHECKING:
     from types import CodeType
     from typing import NoReturn
 
+FrameType = type(sys._getframe())
 CONTROL = 3  # the descriptor of the socket to the supervisor
 _BOOT_DIR = "/run/isol8"
 _MAX_REQUEST_BYTES = 128 * 1024
 _MAX_DESCRIPTORS = 8
-_NAMESPACES = (
-    namespaces.CLONE_NEWPID
-    | namespaces.CLONE_NEWNS
-    | namespaces.CLONE_NEWIPC
-    | namespaces.CLONE_NEWUTS
-    | namespaces.CLONE_PARENT
-)
+_NAMESPACES = namespaces.CLONE_NEWNS | namespaces.CLONE_NEWIPC | namespaces.CLONE_NEWUTS
+# Where the zygote lives between requests.
+_HOME = ("mnt", "ipc", "uts", "net")
 _TMPFS = mounts.MS_NOSUID | mounts.MS_NODEV
 _PROC_FLAGS = mounts.MS_NOSUID | mounts.MS_NODEV | mounts.MS_NOEXEC
 # As the container runtimes mask them: runc's default spec (MaskedPaths, ReadonlyPaths).
@@ -73,6 +72,7 @@ class _Means:
             self.ruleset = landlock.ruleset_for("/")
         except OSError:
             self.ruleset = -1  # an extra where there is one; `isol8 doctor` says why not
+        self.written: list[tuple[int, int]] = []
 
 
 class _Request:
@@ -92,7 +92,7 @@ class _Request:
         # What a policy of relaxed isolation goes without where this machine has no means for it.
         self.without = single["without"].split()
         argv = [value for key, value in fields if key == "argv"]
-        self.boot = Boot(single["executable"], argv, single["path"], single["forked"] == "1")
+        self.boot = Boot(single["executable"], argv, single["path"], int(single["opens"]), single["forked"] == "1")
 
 
 def hold(before: tuple[set[str], set[str]], namespace: dict[str, object]) -> None:
@@ -135,8 +135,8 @@ def _forget(before: tuple[set[str], set[str]], namespace: dict[str, object]) -> 
     """Leave the interpreter as its own start-up would have it. The collector must know all objects again: it could not
     take apart a cycle that goes through a frozen one, such as `__main__`, and finalisers would not run at exit."""
     modules, importers = before
-    # Out of sight, but not garbage: the program's collector would find it, count it, and take its time over it.
-    memory.keep_for_ever([sys.modules.pop(name) for name in set(sys.modules) - modules])
+    for name in set(sys.modules) - modules:
+        del sys.modules[name]
     for name in set(sys.path_importer_cache) - importers:
         del sys.path_importer_cache[name]
     for name in [name for name in namespace if not name.startswith("__")]:
@@ -147,8 +147,10 @@ def _forget(before: tuple[set[str], set[str]], namespace: dict[str, object]) -> 
 def _serve(means: _Means) -> NoReturn:
     """Clone a sandbox for every request. Only the clones' workers leave, by Released."""
     control = _socket.socket(fileno=CONTROL)
+    home = [namespaces.open_own(name) for name in _HOME]
     gc.collect()
-    gc.freeze()
+    memory.keep_out_of_sight([value for value in gc.get_objects() if not isinstance(value, FrameType)])
+    means.written = memory.written_ranges()
     control.send(b"ready")
     while True:
         payload, ancillary, _, _ = control.recvmsg(_MAX_REQUEST_BYTES, _socket.CMSG_SPACE(4 * _MAX_DESCRIPTORS))
@@ -156,17 +158,32 @@ def _serve(means: _Means) -> NoReturn:
             os._exit(0)
         descriptors = _descriptors(ancillary)
         request = _Request(payload, descriptors)
-        flags = _NAMESPACES | (0 if request.network == "host" else namespaces.CLONE_NEWNET)
-        try:
-            answer = namespaces.clone(flags)
-        except OSError as error:
-            answer = -(error.errno or 1)
+        answer = _clone(request, home)
         if answer == 0:
             control.close()
+            for descriptor in home:
+                os.close(descriptor)
             _become_sandbox(request, means)
         for descriptor in descriptors:
             os.close(descriptor)
         control.send(str(answer).encode())
+
+
+def _clone(request: _Request, home: list[int]) -> int:
+    """The process id of a clone in new namespaces, or the negative number of an error; 0 in the clone."""
+    own_network = 0 if request.network == "host" else namespaces.CLONE_NEWNET
+    try:
+        namespaces.unshare(_NAMESPACES | own_network)
+        _mount(request)
+        if own_network:
+            namespaces.loopback_up()
+        clone = namespaces.clone(namespaces.CLONE_NEWPID | namespaces.CLONE_PARENT)
+    except OSError as error:
+        clone = -(error.errno or 1)
+    if clone:
+        for descriptor in home:
+            namespaces.enter(descriptor)
+    return clone
 
 
 def _descriptors(ancillary: list[tuple[int, int, bytes]]) -> list[int]:
@@ -186,11 +203,10 @@ def _become_sandbox(request: _Request, means: _Means) -> NoReturn:
             os.close(descriptor)
         if "cgroup-namespace" not in request.without:
             namespaces.unshare(namespaces.CLONE_NEWCGROUP)
-        _mount(request, means)
-        if request.network != "host":
-            namespaces.loopback_up()
+        _mount_proc(means)
         _lower_oom_score()
         os.chdir("/sandbox")
+        gate = _gate(request, means)
         _become_user(request)
         privileges.die_with_parent(_signal.SIGKILL)
         # Whoever shares the user id may neither trace the runner nor see it in /proc.
@@ -202,7 +218,8 @@ def _become_sandbox(request: _Request, means: _Means) -> NoReturn:
             seccomp.load_filter(means.filter)
         # The namespace protects process 1 from signals it has no handler for; the interpreter sets one for this.
         _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
-        Runner(request.stream, request.boot, lambda: _in_worker(request.boot.forked)).serve()
+        written = means.written if request.boot.forked else []
+        Runner(request.stream, request.boot, lambda: _in_worker(written), gate).serve()
     except BrokenPipeError:
         os._exit(0)  # the server let go of the sandbox
     except Exception as error:  # noqa: BLE001 - the log must have it, and no frame of ours may go on
@@ -228,22 +245,27 @@ def _become_user(request: _Request) -> None:
     privileges.drop_to(request.uid, request.uid, keep_groups=request.alone)
 
 
-def _in_worker(runs_here: bool) -> None:
+def _gate(request: _Request, means: _Means) -> gates.Gate | None:
+    """The gate at which an interpreter waits for its program. None where the kernel makes none, or none for this user:
+    every interpreter is then started when its program is there."""
+    if not request.boot.argv or not means.initial:
+        return None
+    try:
+        return gates.Gate(request.boot.path, request.uid)
+    except OSError:
+        return None
+
+
+def _in_worker(written: list[tuple[int, int]]) -> None:
     """What tells a program from its runner: it may look at itself. One that will run in this very interpreter gets
     its own copies of all pages now, rather than one page fault at a time while it runs (and above all while it ends:
     CPython's finalisation writes to every object)."""
     privileges.set_dumpable(True)
-    if runs_here:
-        memory.populate()
+    memory.populate(written)
 
 
-def _mount(request: _Request, means: _Means) -> None:
-    _mount_proc(means.initial)
-    for path in means.guarded:
-        mounts.mount(path, path, flags=mounts.MS_BIND)
-        mounts.mount("none", path, flags=mounts.MS_REMOUNT | mounts.MS_BIND | mounts.MS_RDONLY | _PROC_FLAGS)
-    for path in means.masked:
-        mounts.mount("/dev/null", path, flags=mounts.MS_BIND)
+def _mount(request: _Request) -> None:
+    """In the zygote: the writable directories, and what /etc says of the sandbox."""
     user = 0 if request.alone else request.uid
     owner = f"uid={user},gid={user}"
     most = f",nr_inodes={_FILES_WITHOUT_GROUP}" if "memory-limit" in request.without else ""
@@ -260,15 +282,20 @@ def _mount(request: _Request, means: _Means) -> None:
             mounts.set_read_only(path)
 
 
-def _mount_proc(initial: bool) -> None:
-    """The sandbox's own. In a user namespace it can only be mounted while another one is in sight: see root.py."""
-    if initial:
+def _mount_proc(means: _Means) -> None:
+    """In the clone. In a user namespace it can only be mounted while another one is in sight: see root.py."""
+    if means.initial:
         mounts.unmount("/proc")
         mounts.mount("proc", "/proc", "proc", _PROC_FLAGS, "hidepid=2")
-        return
-    mounts.mount("proc", "/sandbox", "proc", _PROC_FLAGS, "hidepid=2")
-    mounts.unmount("/proc")
-    mounts.move("/sandbox", "/proc")
+    else:
+        mounts.mount("proc", "/opt", "proc", _PROC_FLAGS, "hidepid=2")
+        mounts.unmount("/proc")
+        mounts.move("/opt", "/proc")
+    for path in means.guarded:
+        mounts.mount(path, path, flags=mounts.MS_BIND)
+        mounts.mount("none", path, flags=mounts.MS_REMOUNT | mounts.MS_BIND | mounts.MS_RDONLY | _PROC_FLAGS)
+    for path in means.masked:
+        mounts.mount("/dev/null", path, flags=mounts.MS_BIND)
 
 
 def _show_file(path: str, text: str) -> None:
