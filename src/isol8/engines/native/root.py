@@ -7,7 +7,9 @@ sandbox gets a copy of the mount table and puts its own /proc, /sandbox, /tmp an
 from __future__ import annotations
 
 import errno
+import glob
 import os
+import py_compile
 import shutil
 import stat
 from dataclasses import dataclass, field
@@ -33,6 +35,7 @@ _ETC_WRITTEN = {
     "resolv.conf": "",
 }
 _OPEN_TO_ALL = stat.S_IROTH | stat.S_IXOTH
+_BOOT_MODULES = ("*.py", "engines/__init__.py", "engines/native/**/*.py", "kernel/*.py", "runner/*.py")
 _TOP_LEVEL = ("bin", "lib", "lib32", "lib64", "libx32", "sbin")
 DEVICES = {"null": (1, 3), "zero": (1, 5), "full": (1, 7), "random": (1, 8), "urandom": (1, 9), "tty": (5, 0)}
 _DEVICE_LINKS = {
@@ -132,14 +135,27 @@ def _make_top_level(root: str, opened: dict[str, int]) -> None:
 
 def _make_boot(root: str, spec: RootSpec, opened: dict[str, int]) -> None:
     """Put our `sitecustomize` where the interpreter will look for it; `zygote.py` takes it away again."""
-    os.makedirs(f"{root}{BOOT_DIR}/isol8")
-    mounts.bind_read_only(f"/proc/self/fd/{opened[spec.package]}", f"{root}{BOOT_DIR}/isol8")
+    package = f"{root}{BOOT_DIR}/isol8"
+    os.makedirs(package)
+    mounts.mount("tmpfs", package, "tmpfs", mounts.MS_NOSUID | mounts.MS_NODEV, "mode=755,size=8m")
+    _copy_compiled(f"/proc/self/fd/{opened[spec.package]}", package)
     boot = f"{root}{BOOT_DIR}/isol8/engines/native/boot"
     if spec.customize:
         mounts.bind_read_only(f"{boot}/sitecustomize.py", root + spec.customize)
     else:
         stdlib = root + spec.stdlib
         mounts.mount("overlay", stdlib, "overlay", mounts.MS_RDONLY, f"lowerdir={boot}:{stdlib}")
+
+
+def _copy_compiled(source: str, target: str) -> None:
+    """Copy what a zygote imports of the package, compiled: a compiler leaves holes in the memory that all sandboxes
+    are copies of."""
+    for name in _BOOT_MODULES:
+        for path in glob.iglob(f"{source}/{name}", recursive=True):
+            copy = target + path.removeprefix(source)
+            os.makedirs(os.path.dirname(copy), exist_ok=True)
+            shutil.copyfile(path, copy)
+            py_compile.compile(copy, doraise=True, invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH)
 
 
 def enter_root(spec: RootSpec) -> None:
