@@ -13,18 +13,27 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from bench import latency, throughput
+from bench import crowd, docker, files, idle, latency, memory, sessions, soak, stream, throughput
 from bench.bare import PROGRAMS
 from bench.results import SCHEMA
 from bench.setting import QUICK, Setting, Sizes
 from bench.surroundings import Watch, revision, versions
+from bench.targets import judge
 from isol8.config import load_config
 from isol8.runtimes.registry import find_installed
 
 # In this order: what wants a quiet machine comes first.
 PARTS: dict[str, Callable[[Setting], Any]] = {
     "latency": latency.measure,
+    "docker": docker.measure,
+    "sessions": sessions.measure,
+    "stream": stream.measure,
     "throughput": throughput.measure,
+    "crowd": crowd.measure,
+    "memory": memory.measure,
+    "idle": idle.measure,
+    "files": files.measure,
+    "soak": soak.measure,
 }
 
 
@@ -46,6 +55,7 @@ def main() -> None:
         "versions": versions(chosen),
         "options": asdict(setting.sizes),
         **found,
+        "targets": judge(found),
     }
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
     arguments.output.write_text(json.dumps(results, indent=1) + "\n")

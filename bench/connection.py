@@ -44,11 +44,11 @@ def _request(server: Server, method: str, target: str, body: bytes) -> bytes:
     return head.encode() + body
 
 
-def check_hello(body: bytes) -> bytes:
+def check_hello(body: bytes | bytearray) -> bytes:
     """The name of the sandbox in which hello was printed. Raises AnswerFailed when it was not."""
     if _HELLO not in body:
         raise AnswerFailed("stdout is not hello")
-    return body.partition(_ID)[2].partition(b'"')[0]
+    return bytes(body.partition(_ID)[2].partition(b'"')[0])
 
 
 class Answer:
@@ -71,12 +71,13 @@ class Answer:
             self._size = self._body_at + int(length)
         return len(self._bytes) >= self._size
 
-    def body(self) -> bytes:
-        """Raises AnswerFailed unless the status is 200."""
+    def body(self) -> bytearray:
+        """Raises AnswerFailed unless the status is 200. Use it once."""
         status = self._bytes[9:12]
+        del self._bytes[: self._body_at]  # without a copy of what may be 100 MB
         if status != b"200":
-            raise AnswerFailed(f"{status.decode()}: {self._bytes[self._body_at :][:80].decode(errors='replace')}")
-        return bytes(self._bytes[self._body_at :])
+            raise AnswerFailed(f"{status.decode()}: {self._bytes[:80].decode(errors='replace')}")
+        return self._bytes
 
 
 class Connection:
@@ -93,7 +94,7 @@ class Connection:
     ) -> None:
         self.socket.close()
 
-    def call(self, request: bytes) -> bytes:
+    def call(self, request: bytes) -> bytearray:
         """The body of the answer. Raises AnswerFailed, OSError."""
         self.socket.sendall(request)
         answer = Answer()

@@ -23,7 +23,7 @@ class Sizes:
     seconds: float = 30.0  # of counted throughput, of ours, for each number of clients
     clients: tuple[int, ...] = (8, 64)
     sessions: int = 1000
-    soak: int = 12_000
+    soak: int = 8_000
     idle_s: float = 10.0
     largest_file: int = 100_000_000
 

@@ -38,11 +38,12 @@ def measure(setting: Setting) -> dict[str, list[Throughput]]:
 
 def _measure(setting: Setting, server: Server, name: str, clients: int) -> Throughput:
     request = hello(server, name, setting.code(name))
-    with Load(server, clients) as load, Spawners(setting.bare(name), clients) as spawners:
+    load = Load(server, clients)
+    with Spawners(setting.bare(name), clients) as spawners:
         ours, bare = alternate(
             [lambda begin, end: load.until(request, begin, end), spawners.run], setting.sizes.seconds, _BARE_SHARE
         )
-        load.check_fresh()
+    load.check_fresh()
     found = Throughput(
         clients=clients,
         isol8=ours.rate(),
@@ -89,10 +90,12 @@ class Slices:
         )
 
 
-def alternate(kinds: Sequence[Slice], seconds: float, second_share: float = 1.0) -> list[Slices]:
+def alternate(
+    kinds: Sequence[Slice], seconds: float, second_share: float = 1.0, slice_s: float = _SLICE_S
+) -> list[Slices]:
     """Run the kinds in turn until `seconds` of the first have counted; others get `second_share` of that. Every second
     round is in reverse, so that nobody always comes behind the same one."""
-    rounds = max(1, round(seconds / _SLICE_S))
+    rounds = max(1, round(seconds / slice_s))
     lengths = [seconds / rounds * (second_share if number else 1.0) for number in range(len(kinds))]
     found = [Slices() for _ in kinds]
     for number in range(rounds):
