@@ -7,7 +7,8 @@ import json
 import signal
 import sys
 import time
-from collections.abc import Callable
+import traceback
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -45,7 +46,7 @@ def main() -> None:
     chosen = {name: installed[name] for name in arguments.runtime or installed}
     setting = Setting(_sizes(arguments), chosen, lambda line: print(line, flush=True))
     began, watch = time.monotonic(), Watch()
-    found: dict[str, Any] = {part: PARTS[part](setting) for part in arguments.only}
+    found, failed = _measure(setting, arguments.only)
     results = {
         "schema": SCHEMA,
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -60,6 +61,19 @@ def main() -> None:
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
     arguments.output.write_text(json.dumps(results, indent=1) + "\n")
     print(f"{results['took_s']:.0f} s; written to {arguments.output}")
+    if failed:
+        sys.exit(f"failed, and not in it: {', '.join(failed)}")
+
+
+def _measure(setting: Setting, parts: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
+    """What the parts found, and those that failed: one that does is no reason to throw the others' minutes away."""
+    found: dict[str, Any] = {}
+    for part in parts:
+        try:
+            found[part] = PARTS[part](setting)
+        except Exception:  # noqa: BLE001  printed, and told again at the end
+            traceback.print_exc()
+    return found, [part for part in parts if part not in found]
 
 
 def _sizes(arguments: argparse.Namespace) -> Sizes:
