@@ -9,7 +9,7 @@ from bench.results import Results, Times
 
 _OURS, _BARE = "isol8, a fresh sandbox each", "bare interpreter, no isolation"
 _COLOURS = {_OURS: "#2f6fdb", _BARE: "#a3adba"}
-_DOCKER = {_OURS: "#2f6fdb", _BARE: "#a3adba", "docker exec": "#e0a458", "docker run --rm": "#c2703d"}
+_DOCKER = {_OURS: "#2f6fdb", "docker exec": "#e0a458", "docker run --rm": "#c2703d"}
 
 
 def draw(results: Results) -> dict[str, str]:
@@ -51,10 +51,9 @@ def _chart(title: str, note: str, unit: str, groups: Sequence[Group]) -> Chart |
 
 
 def _docker(results: Results) -> Chart | None:
-    found, python = results.get("docker", {}), results.get("latency", {}).get("python")
-    if python is None or "run" not in found or "exec" not in found:
+    found = results.get("docker", {})
+    if "isol8" not in found or "run" not in found or "exec" not in found:
         return None
-    bars = [_bar(_OURS, python["isol8"]), _bar(_BARE, python["bare"])]
-    bars += [_bar("docker exec", found["exec"]), _bar("docker run --rm", found["run"])]
+    bars = [_bar(_OURS, found["isol8"]), _bar("docker exec", found["exec"]), _bar("docker run --rm", found["run"])]
     note = "One call each 20 ms at most. docker exec is a container that is used again. Bars: p50; thin lines: to p99."
     return Chart("A Python hello beside Docker", note, "ms", _DOCKER, [Group("python", bars)])

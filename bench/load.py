@@ -14,6 +14,7 @@ from contextlib import ExitStack
 
 from bench.bare import Calls
 from bench.connection import Answer, AnswerFailed, check_hello, connect
+from bench.paced import uncollected
 from tests.support.server import Server
 
 _PIECE = 1 << 18
@@ -77,10 +78,11 @@ class Load:
                 stack.callback(client.close)
             time.sleep(max(0.0, begin - time.monotonic()))
             cpu = time.process_time()
-            for client in clients:
-                turns.join(client)
-            while turns.waiting:
-                turns.receive_all()
+            with uncollected():
+                for client in clients:
+                    turns.join(client)
+                while turns.waiting:
+                    turns.receive_all()
             turns.calls.own_cpu_s = time.process_time() - cpu
         return turns.calls
 

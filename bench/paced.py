@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import gc
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 INTERVAL_S = 0.02
 _REST_S = 0.005
@@ -22,14 +23,21 @@ def in_turn(kinds: Sequence[Timed], rounds: int, warm_up: int = 5) -> list[list[
     taken: list[list[float]] = [[] for _ in kinds]
     for number in range(warm_up):
         _round(kinds, number, [[] for _ in kinds])
-    gc.collect()
-    gc.disable()  # of this process alone: its pauses are no part of what is measured
-    try:
+    with uncollected():
         for number in range(rounds):
             _round(kinds, number, taken)
+    return taken
+
+
+@contextmanager
+def uncollected() -> Iterator[None]:
+    """No garbage collection in this process meanwhile: its pauses are no part of what is measured."""
+    gc.collect()
+    gc.disable()
+    try:
+        yield
     finally:
         gc.enable()
-    return taken
 
 
 def _round(kinds: Sequence[Timed], number: int, taken: list[list[float]]) -> None:

@@ -66,10 +66,12 @@ class Throughput(TypedDict):
 
 
 class Docker(TypedDict):
-    """A Python hello by `docker run --rm` and by `docker exec` into a running container, paced; or why not."""
+    """A Python hello of ours, by `docker run --rm`, and by `docker exec` into a running container, paced and in turn; or
+    why it was `skipped`."""
 
     skipped: NotRequired[str]
     image: NotRequired[str]
+    isol8: NotRequired[Times]
     run: NotRequired[Times]
     exec: NotRequired[Times]
 
