@@ -66,8 +66,8 @@ class Throughput(TypedDict):
 
 
 class Docker(TypedDict):
-    """A Python hello of ours, by `docker run --rm`, and by `docker exec` into a running container, paced and in turn; or
-    why it was `skipped`."""
+    """A Python hello of ours, by `docker run --rm`, and by `docker exec` into a running container, paced and in turn;
+    or why it was `skipped`."""
 
     skipped: NotRequired[str]
     image: NotRequired[str]

@@ -18,12 +18,12 @@ from tests.support.server import Server, serving
 class Sizes:
     """How much is measured. The defaults make a whole run of some eight minutes on two cores."""
 
-    pairs: int = 400  # paced calls of each kind
-    calls: int = 200  # paced calls where nothing is beside them
+    pairs: int = 300  # paced calls of each kind
+    calls: int = 150  # paced calls where nothing is beside them
     seconds: float = 30.0  # of counted throughput, of ours, for each number of clients
     clients: tuple[int, ...] = (8, 64)
     sessions: int = 1000
-    soak: int = 8_000
+    soak: int = 6_000
     idle_s: float = 10.0
     largest_file: int = 100_000_000
 

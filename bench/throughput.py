@@ -22,7 +22,7 @@ _SLICE_S = 5.0
 _LEAD_IN_S = 0.5
 _REST_S = 0.2
 # Bare gets shorter slices, for the time of a run: what it does is steady.
-_BARE_SHARE = 0.5
+_BARE_SHARE = 0.4
 Slice = Callable[[float, float], Calls]
 
 
