@@ -46,12 +46,16 @@ def main() -> None:
     chosen = {name: installed[name] for name in arguments.runtime or installed}
     setting = Setting(_sizes(arguments), chosen, lambda line: print(line, flush=True))
     began, watch = time.monotonic(), Watch()
-    found, failed = _measure(setting, arguments.only)
+    commit = revision()
+    if commit.endswith("+"):
+        print("the tree has changes that are not committed: this run cannot be published")
+    found, parts_s, failed = _measure(setting, arguments.only)
     results = {
         "schema": SCHEMA,
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "commit": revision(),
+        "commit": commit,
         "took_s": round(time.monotonic() - began, 1),
+        "parts_s": parts_s,
         "machine": watch.machine(),
         "versions": versions(chosen),
         "options": asdict(setting.sizes),
@@ -65,15 +69,18 @@ def main() -> None:
         sys.exit(f"failed, and not in it: {', '.join(failed)}")
 
 
-def _measure(setting: Setting, parts: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
-    """What the parts found, and those that failed: one that does is no reason to throw the others' minutes away."""
+def _measure(setting: Setting, parts: Sequence[str]) -> tuple[dict[str, Any], dict[str, float], list[str]]:
+    """What the parts found, how long each took, and which failed: one that does is no reason to throw the others' minutes away."""
     found: dict[str, Any] = {}
+    parts_s: dict[str, float] = {}
     for part in parts:
+        began = time.monotonic()
         try:
             found[part] = PARTS[part](setting)
         except Exception:  # noqa: BLE001  printed, and told again at the end
             traceback.print_exc()
-    return found, [part for part in parts if part not in found]
+        parts_s[part] = round(time.monotonic() - began, 1)
+    return found, parts_s, [part for part in parts if part not in found]
 
 
 def _sizes(arguments: argparse.Namespace) -> Sizes:

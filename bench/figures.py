@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from statistics import geometric_mean
+from statistics import median
 
 from bench.results import Ratio, Times
 
@@ -63,9 +63,8 @@ def _spread(value: float, drawn: list[float]) -> Ratio:
 
 
 def sliced_ratio(ours: Sequence[float], theirs: Sequence[float]) -> Ratio:
-    """Of figures from slices that alternated: the geometric mean of the neighbours' ratios (turned over, it is the mean
-    of the turned ratios), and the lowest and highest of them. A slice in which nothing was done counts as a ratio of
-    zero, or is an error if it was theirs."""
+    """Of figures from slices that alternated: the median of the neighbours' ratios, which a moment's trouble of the
+    machine does not move, and the lowest and highest of them, which show it. Raises ZeroDivisionError when they did
+    nothing in a slice."""
     ratios = [mine / reference for mine, reference in zip(ours, theirs, strict=True)]
-    value = geometric_mean(ratios) if all(ratios) else 0.0
-    return Ratio(value=round(value, 4), low=round(min(ratios), 4), high=round(max(ratios), 4))
+    return Ratio(value=round(median(ratios), 4), low=round(min(ratios), 4), high=round(max(ratios), 4))

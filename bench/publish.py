@@ -17,6 +17,7 @@ from bench.setting import Sizes
 from bench.surroundings import ROOT
 
 _KEPT = 2
+_STORE = Path("docs/benchmarks.json")
 _PARTS = ("latency", "docker", "throughput", "sessions", "stream", "crowd", "memory", "idle", "files", "soak")
 
 
@@ -34,10 +35,8 @@ def main() -> None:
         check(results)
     except (OSError, NotPublishable) as error:
         sys.exit(f"not published: {error}")
-    store = ROOT / "docs" / "benchmarks.json"
-    published = roll(results, json.loads(store.read_text()) if store.exists() else None)
-    write(published, ROOT)
-    print("written: docs/benchmarks.json, docs/benchmarks.md, docs/benchmarks-*.svg, README.md")
+    write(roll(results, load(ROOT)), ROOT)
+    print(f"written: {_STORE}, docs/benchmarks.md, docs/benchmarks-*.svg, README.md")
 
 
 def check(results: Mapping[str, Any]) -> None:
@@ -72,23 +71,26 @@ def roll(results: Results, before: Published | None) -> Published:
     return Published(latest=results, earlier=earlier[:_KEPT])
 
 
-def rendered(published: Published, root: Path) -> dict[str, str]:
+def rendered(published: Published | None, root: Path) -> dict[str, str]:
     """Every document that shows figures, by its path from `root`: as it should be."""
-    texts = {"README.md": report.readme(published), "docs/benchmarks.md": report.document(published)}
+    texts = {"README.md": report.readme(published) if published else ""}
+    texts["docs/benchmarks.md"] = report.document(published) if published else ""
     filled = {path: report.fill((root / path).read_text(), text) for path, text in texts.items()}
-    return filled | {f"docs/{name}": svg for name, svg in charts.draw(published["latest"]).items()}
+    pictures = charts.draw(published["latest"]) if published else {}
+    return filled | {f"docs/{name}": svg for name, svg in pictures.items()}
 
 
 def write(published: Published, root: Path) -> None:
     """Write the JSON, and from it the documents."""
-    (root / "docs" / "benchmarks.json").write_text(json.dumps(published, indent=1) + "\n")
+    (root / _STORE).write_text(json.dumps(published, indent=1) + "\n")
     for path, text in rendered(published, root).items():
         (root / path).write_text(text)
 
 
-def load(root: Path) -> Published:
-    """What is published. Raises FileNotFoundError when nothing is."""
-    return cast(Published, json.loads((root / "docs" / "benchmarks.json").read_text()))
+def load(root: Path) -> Published | None:
+    """What is published, if anything is."""
+    store = root / _STORE
+    return cast(Published, json.loads(store.read_text())) if store.exists() else None
 
 
 if __name__ == "__main__":

@@ -33,7 +33,8 @@ def fill(document: str, text: str) -> str:
     _, end, after = rest.partition(_END)
     if not start or not end:
         raise ValueError(f"no place for figures: {_MARKER} … {_END}")
-    return f"{before}{_MARKER}\n\n{text.strip()}\n\n{_END}{after}"
+    body = f"{text.strip()}\n\n" if text else ""
+    return f"{before}{_MARKER}\n\n{body}{_END}{after}"
 
 
 def _provenance(results: Results) -> str:
@@ -44,7 +45,8 @@ def _provenance(results: Results) -> str:
         f" {machine['cores']} cores of {machine['cpu']}, {machine['memory_gb']:g} GB, {machine['kernel']},"
         f" {machine['system']}. Just before the run the load average was {machine['load_before']:g} and"
         f" {machine['busy_before']:.0%} of the processors were in use; during it the hypervisor withheld"
-        f" {machine['stolen']:.1%} of processor time. {versions}.\n"
+        f" {machine['stolen']:.1%} of processor time. {versions}. As numbers:"
+        " [benchmarks.json](benchmarks.json).\n"
     )
 
 
@@ -75,6 +77,7 @@ def readme(published: Published) -> str:
     heads = ["one caller, over HTTP, a fresh sandbox each", "p50", "p99", "bare interpreter, p50", "ratio of p50"]
     rate_heads = ["executions a second", "isol8", "bare interpreters", "ratio"]
     return (
+        "![How long a hello takes](docs/benchmarks-latency.svg)\n\n"
         f"On {machine['cores']} cores of {machine['cpu']}, {latest['at'][:10]}. Bare is the same interpreter, started"
         " with no isolation at all; its times and ours were taken in turns.\n\n"
         + tables.table(heads, rows)

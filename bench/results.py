@@ -24,7 +24,7 @@ class Times(TypedDict):
 
 class Ratio(TypedDict):
     """Ours divided by the reference. `low` and `high` are a 95 % interval by bootstrap over the pairs of calls, or, for
-    rates, the lowest and highest of the slices."""
+    rates, the lowest and highest of the slices, whose median is `value`."""
 
     value: float
     low: float
@@ -198,12 +198,13 @@ class TargetRow(TypedDict):
 
 
 class Results(TypedDict):
-    """One run. `commit` ends with `+` when the tree had changes that were not committed."""
+    """One run. `parts_s` is how long each part took. `commit` ends with `+` when there were uncommitted changes."""
 
     schema: int
     at: str
     commit: str
     took_s: float
+    parts_s: dict[str, float]
     machine: Machine
     versions: dict[str, str]
     options: dict[str, object]

@@ -19,7 +19,7 @@ class Sizes:
     """How much is measured. The defaults make a whole run of some eight minutes on two cores."""
 
     pairs: int = 300  # paced calls of each kind
-    calls: int = 150  # paced calls where nothing is beside them
+    calls: int = 100  # paced calls where nothing is beside them
     seconds: float = 30.0  # of counted throughput, of ours, for each number of clients
     clients: tuple[int, ...] = (8, 64)
     sessions: int = 1000

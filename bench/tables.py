@@ -78,7 +78,7 @@ def _throughput(results: Results) -> str:
             _ratio(run["ratio"]),
             short(run["isol8"]["times"]["p50"]),
             short(run["isol8"]["times"]["p99"]),
-            _ratio(run["p99_to_p50"]),
+            short(run["p99_to_p50"]["value"]),
             short(run["bare"]["times"]["p50"]),
             short(run["bare"]["times"]["p99"]),
             f"{sum(run['isol8']['errors'].values())} of {run['isol8']['calls']:,}",

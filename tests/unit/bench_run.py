@@ -28,6 +28,7 @@ def make(at: str = "2026-11-24T12:00:00+00:00", *, python: float = 0.3, cpu: str
         at=at,
         commit="abc1234",
         took_s=480.0,
+        parts_s={},
         machine={
             "cpu": cpu,
             "cores": 2,

@@ -70,10 +70,13 @@ def test_the_interval_holds_the_truth_about_as_often_as_it_says() -> None:
 
 
 def test_ratio_of_slices() -> None:
-    assert sliced_ratio([2.0, 8.0], [1.0, 1.0]) == {"value": 4.0, "low": 2.0, "high": 8.0}
-    # Turned over it is the same figure turned over, which an arithmetic mean would not give.
-    assert sliced_ratio([1.0, 1.0], [2.0, 8.0])["value"] == 0.25
-    assert sliced_ratio([0.0, 4.0], [1.0, 1.0])["value"] == 0.0
+    assert sliced_ratio([2.0, 4.0, 3.0], [1.0, 1.0, 1.0]) == {"value": 3.0, "low": 2.0, "high": 4.0}
+    # Neighbours are compared: a machine that slows down to a tenth changes nothing.
+    assert sliced_ratio([20.0, 2.0], [10.0, 1.0]) == {"value": 2.0, "low": 2.0, "high": 2.0}
+    # One slice in which they were held up does not flatter us.
+    assert sliced_ratio([2.0, 2.0, 2.0], [4.0, 4.0, 0.5])["value"] == 0.5
+    with pytest.raises(ZeroDivisionError):
+        sliced_ratio([1.0], [0.0])
 
 
 def test_paced_calls_take_turns_at_the_pace() -> None:

@@ -86,6 +86,7 @@ def test_figures_go_between_the_markers_alone() -> None:
     filled = report.fill(document, "new\n")
     assert filled == f"above\n{report._MARKER}\n\nnew\n\n{report._END}\nbelow\n"
     assert report.fill(filled, "new\n") == filled
+    assert report.fill(filled, "") == f"above\n{report._MARKER}\n\n{report._END}\nbelow\n"
     with pytest.raises(ValueError, match="no place"):
         report.fill("nothing", "new")
 
