@@ -70,7 +70,7 @@ def main() -> None:
 
 
 def _measure(setting: Setting, parts: Sequence[str]) -> tuple[dict[str, Any], dict[str, float], list[str]]:
-    """What the parts found, how long each took, and which failed: one that does is no reason to throw the others' minutes away."""
+    """What the parts found, how long each took, and which failed: no reason to throw the others' minutes away."""
     found: dict[str, Any] = {}
     parts_s: dict[str, float] = {}
     for part in parts:

@@ -60,13 +60,13 @@ def test_ratio_of_pairs() -> None:
 def test_the_interval_holds_the_truth_about_as_often_as_it_says() -> None:
     chance = random.Random(7)
     held = 0
-    for _ in range(60):
-        ours = [chance.lognormvariate(0.0, 0.3) for _ in range(50)]
-        theirs = [2 * chance.lognormvariate(0.0, 0.3) for _ in range(50)]
+    for _ in range(40):
+        ours = [chance.lognormvariate(0.0, 0.3) for _ in range(30)]
+        theirs = [2 * chance.lognormvariate(0.0, 0.3) for _ in range(30)]
         found = apart_ratio(ours, theirs, 50)
         assert found["low"] <= found["value"] <= found["high"]
         held += found["low"] <= 0.5 <= found["high"]
-    assert held >= 52  # 57 are expected
+    assert held >= 34  # 38 are expected
 
 
 def test_ratio_of_slices() -> None:
