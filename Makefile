@@ -43,7 +43,8 @@ bench-publish: ## put the last whole run of `bench` into docs/ and the README
 	@$(BIN)/python -m bench.publish
 
 bench-compare: setup ## this tree against REV, in turns
-	@$(BIN)/python -m bench.compare $(if $(REV),$(REV),$(error say which revision: REV=...)) $(BENCH_ARGS)
+	@test -n "$(REV)" || { echo "say which revision: make bench-compare REV=..." >&2; exit 2; }
+	@$(BIN)/python -m bench.compare $(REV) $(BENCH_ARGS)
 
 lock: ## resolve the dependencies again
 	@scripts/bootstrap dev
