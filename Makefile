@@ -3,8 +3,9 @@ BIN := .venv/bin
 # Tests run in as many processes as there are cores, at least two: much of their time is waiting.
 WORKERS := $(shell n=$$(nproc 2>/dev/null || echo 2); [ $$n -lt 2 ] && n=2; echo $$n)
 PYTEST_ARGS ?=
+BENCH_ARGS ?=
 
-.PHONY: serve setup test check unit format bench lock clean
+.PHONY: serve setup test check unit format bench bench-soak bench-publish bench-compare lock clean
 
 serve: ## start the server; prints where it listens and with which key
 	@scripts/bootstrap
@@ -31,8 +32,19 @@ format: ## let ruff rewrite what it can
 	$(BIN)/ruff check --quiet --fix .
 	$(BIN)/ruff format --quiet .
 
-bench: setup ## measure against the bare interpreters; table and JSON in .build/
-	@$(BIN)/python -m bench
+bench: setup ## measure beside the bare interpreters, some eight minutes; JSON in .build/
+	@$(BIN)/python -m bench $(BENCH_ARGS)
+
+bench-soak: setup ## 50,000 executions: does it get slower or larger?
+	@$(BIN)/python -m bench --only soak --soak 50000 --output .build/soak.json $(BENCH_ARGS)
+
+bench-publish: ## put the last whole run of `bench` into docs/ and the README
+	@scripts/bootstrap dev
+	@$(BIN)/python -m bench.publish
+
+bench-compare: setup ## this tree against REV, in turns
+	@test -n "$(REV)" || { echo "say which revision: make bench-compare REV=..." >&2; exit 2; }
+	@$(BIN)/python -m bench.compare $(REV) $(BENCH_ARGS)
 
 lock: ## resolve the dependencies again
 	@scripts/bootstrap dev

@@ -1,84 +1,116 @@
-"""`python -m bench`: starts a server, measures every installed runtime, prints a table, writes JSON."""
+"""`python -m bench`: measures what it is asked for, prints progress, writes JSON."""
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
-import tempfile
-from contextlib import ExitStack
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, fields, replace
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
-from bench.measure import Client, paired, percentiles, start_bare, throughput
+from bench import crowd, docker, files, idle, latency, memory, sessions, soak, stream, throughput
+from bench.bare import PROGRAMS
+from bench.results import SCHEMA
+from bench.setting import QUICK, Setting, Sizes
+from bench.surroundings import Watch, revision, versions
+from bench.targets import judge
 from isol8.config import load_config
-from isol8.runtimes.base import Install
 from isol8.runtimes.registry import find_installed
-from tests.support.server import Server, serving
 
-CLIENTS = 8
-# What prints hello, and the options that make an interpreter take it as an argument.
-PROGRAMS = {
-    "python": ("print('hello')", ["-I", "-c"]),
-    "node": ("console.log('hello')", ["-e"]),
-    "bun": ("console.log('hello')", ["-e"]),
-    "deno": ("console.log('hello')", ["eval"]),
-    "bash": ("echo hello", ["-c"]),
+# In this order: what wants a quiet machine comes first.
+PARTS: dict[str, Callable[[Setting], Any]] = {
+    "latency": latency.measure,
+    "docker": docker.measure,
+    "sessions": sessions.measure,
+    "stream": stream.measure,
+    "throughput": throughput.measure,
+    "crowd": crowd.measure,
+    "memory": memory.measure,
+    "idle": idle.measure,
+    "files": files.measure,
+    "soak": soak.measure,
 }
 
 
 def main() -> None:
     """Measure, print, write."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that servers are stopped on the way out
     arguments = _arguments()
     installed = find_installed(load_config(None).data_dir)
-    found: dict[str, Any] = {
+    chosen = {name: installed[name] for name in arguments.runtime or installed}
+    setting = Setting(_sizes(arguments), chosen, lambda line: print(line, flush=True))
+    began, watch = time.monotonic(), Watch()
+    commit = revision()
+    if commit.endswith("+"):
+        print("the tree has changes that are not committed: this run cannot be published")
+    found, parts_s, failed = _measure(setting, arguments.only)
+    results = {
+        "schema": SCHEMA,
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": {"cores": os.cpu_count(), "kernel": platform.release(), "load": os.getloadavg()[0]},
-        "pairs": arguments.pairs,
-        "runtimes": {},
+        "commit": commit,
+        "took_s": round(time.monotonic() - began, 1),
+        "parts_s": parts_s,
+        "machine": watch.machine(),
+        "versions": versions(chosen),
+        "options": asdict(setting.sizes),
+        **found,
+        "targets": judge(found),
     }
-    _print_row("runtime", "", "p50 ms", "p95 ms", "p99 ms", f"per s, {CLIENTS} at once")
-    with tempfile.TemporaryDirectory() as directory, serving(Path(directory), {"pool": {}}) as server:
-        for name in arguments.runtime or installed:
-            measured = _measure(server, name, installed[name], arguments)
-            found["runtimes"][name] = measured
-            for what, figures in measured.items():
-                _print_row(name, what, *figures.values())
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
-    arguments.output.write_text(json.dumps(found, indent=2) + "\n")
-    print(f"\nwritten to {arguments.output}")
+    arguments.output.write_text(json.dumps(results, indent=1) + "\n")
+    print(f"{results['took_s']:.0f} s; written to {arguments.output}")
+    if failed:
+        sys.exit(f"failed, and not in it: {', '.join(failed)}")
 
 
-def _measure(server: Server, name: str, install: Install, arguments: argparse.Namespace) -> dict[str, Any]:
-    code, options = PROGRAMS[name]
-    on_host = f"{install.prefix}/bin/{name}" if install.prefix else install.executable
-    bare = partial(start_bare, [on_host, *options, code])
-    with ExitStack() as connections:
-        clients = [Client(urlsplit(server.url).port or 0, server.key, name, code) for _ in range(CLIENTS)]
-        for client in clients:
-            connections.callback(client.close)
-        paired(clients[0].execute, bare, 5)  # caches, imports, the first warm sandboxes
-        ours, theirs = paired(clients[0].execute, bare, arguments.pairs)
-        rates = [throughput(each, arguments.seconds) for each in ([c.execute for c in clients], [bare] * CLIENTS)]
-    return {
-        what: percentiles(times) | {"per_s": round(rate, 1)}
-        for what, times, rate in zip(("isol8", "bare"), (ours, theirs), rates, strict=True)
-    }
+def _measure(setting: Setting, parts: Sequence[str]) -> tuple[dict[str, Any], dict[str, float], list[str]]:
+    """What the parts found, how long each took, and which failed: no reason to throw the others' minutes away."""
+    found: dict[str, Any] = {}
+    parts_s: dict[str, float] = {}
+    for part in parts:
+        began = time.monotonic()
+        try:
+            found[part] = PARTS[part](setting)
+        except Exception:  # noqa: BLE001  printed, and told again at the end
+            traceback.print_exc()
+        parts_s[part] = round(time.monotonic() - began, 1)
+    return found, parts_s, [part for part in parts if part not in found]
 
 
-def _print_row(*cells: object) -> None:
-    print("{:<8} {:<6} {:>8} {:>8} {:>8} {:>20}".format(*cells), flush=True)
+def _sizes(arguments: argparse.Namespace) -> Sizes:
+    given = {field.name: getattr(arguments, field.name) for field in fields(Sizes)}
+    return replace(QUICK if arguments.quick else Sizes(), **{k: v for k, v in given.items() if v is not None})
+
+
+def _parts(text: str) -> list[str]:
+    named = text.split(",")
+    unknown = set(named) - set(PARTS)
+    if unknown:
+        raise argparse.ArgumentTypeError(f"no such part: {', '.join(sorted(unknown))} (there are {', '.join(PARTS)})")
+    return [part for part in PARTS if part in named]
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="bench", description="Time executions beside the bare interpreters.")
+    parser = argparse.ArgumentParser(
+        prog="bench", description="Measure isol8 on this machine, beside bare interpreters."
+    )
+    parser.add_argument("--only", type=_parts, default=list(PARTS), help=f"parts, of {','.join(PARTS)}")
     parser.add_argument("--runtime", action="append", choices=list(PROGRAMS), help="only this one (may be repeated)")
-    parser.add_argument("--pairs", type=int, default=100, help="timed executions of each kind")
-    parser.add_argument("--seconds", type=float, default=4, help="length of each throughput run")
+    parser.add_argument("--quick", action="store_true", help="much less of everything")
+    parser.add_argument("--pairs", type=int, help="paced calls of each kind")
+    parser.add_argument("--calls", type=int, help="paced calls with nothing beside them")
+    parser.add_argument("--seconds", type=float, help="counted throughput for each number of clients")
+    parser.add_argument("--clients", type=int, nargs="+", help="numbers of closed-loop clients")
+    parser.add_argument("--sessions", type=int, help="sessions created at once")
+    parser.add_argument("--soak", type=int, help="executions of the soak")
+    parser.add_argument("--idle-s", type=float, help="seconds to watch an idle server")
+    parser.add_argument("--largest-file", type=int, help="bytes of the largest file moved")
     parser.add_argument("--output", type=Path, default=Path(".build/bench.json"), help="where the figures are written")
     return parser.parse_args()
 

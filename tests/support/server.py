@@ -112,11 +112,12 @@ def start(
     key: str | None = KEY,
     environment: Mapping[str, str] | None = None,
     wrapper: tuple[str, ...] = (),
+    python: str = sys.executable,
 ) -> Server:
     """Start a server and wait until it is healthy. The caller must `stop` it.
 
     `directory` takes its configuration, log and temporary files. `key` None leaves the keys to `config`.
-    `wrapper` is a command that starts the one behind it.
+    `wrapper` is a command that starts the one behind it. `python` is an interpreter whose isol8 is to be started.
     Raises AssertionError with the server's log when it does not come up.
     """
     port, mark = free_port(), f"mark-{uuid.uuid4().hex}"
@@ -125,7 +126,7 @@ def start(
     settings = {"pool": SMALL_POOL} | dict(config or {})
     (directory / "config.json").write_text(json.dumps(settings))
     log = directory / "server.log"
-    command = [*wrapper, sys.executable, "-m", "isol8", "serve", "--config", str(directory / "config.json")]
+    command = [*wrapper, python, "-m", "isol8", "serve", "--config", str(directory / "config.json")]
     with log.open("wb") as output:
         process = subprocess.Popen(
             command,
