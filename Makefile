@@ -5,7 +5,7 @@ WORKERS := $(shell n=$$(nproc 2>/dev/null || echo 2); [ $$n -lt 2 ] && n=2; echo
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
 
-.PHONY: serve setup test check unit format bench bench-soak bench-publish bench-compare lock clean
+.PHONY: serve setup test test-v2 check unit format bench bench-soak bench-publish bench-compare lock clean
 
 serve: ## start the server; prints where it listens and with which key
 	@scripts/bootstrap
@@ -18,6 +18,17 @@ setup: ## install everything `serve` and `test` need, and nothing else
 
 test: setup ## every test
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(PYTEST_ARGS)
+	$(if $(PYTEST_ARGS),,@$(MAKE) --no-print-directory test-v2)
+
+# Without the runtimes of the data directory: they boot slowly there, and what is tested is the kernel.
+test-v2: setup ## the tests of cgroups once more, on version 2: in an emulated machine, with a kernel of its own
+	@scripts/v2-machine; status=$$?; \
+	if [ $$status = 77 ] && [ "$$CI" != true ]; then \
+	    echo 'isol8: the tests on cgroup version 2 are skipped'; \
+	else \
+	    ISOL8_DATA_DIR=/run/isol8 scripts/on-cgroup-v2 $(BIN)/python -m pytest -n 2 --dist worksteal -m cgroup \
+	        -p no:schemathesis -p no:hypothesispytest tests/engine tests/contract tests/leak tests/security; \
+	fi
 
 check: ## format, lint, types, import rule, unit tests
 	@scripts/bootstrap dev

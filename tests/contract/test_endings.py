@@ -17,7 +17,7 @@ from tests.support.calls import Json, body, execute, parse_events, refusal
 from tests.support.server import Server
 
 # Generous: the contract says a second; a shared machine may need more to show it.
-GONE_SECONDS = 5.0
+GONE_SECONDS = 20.0
 
 
 def test_timeout(client: httpx.Client, runtime: str) -> None:
@@ -40,6 +40,7 @@ def test_which_timeout_wins(client: httpx.Client) -> None:
     assert not execute(client, "import time; time.sleep(0.5)", timeoutMs=20000, options={"timeoutMs": 100})["timedOut"]
 
 
+@pytest.mark.cgroup
 def test_a_program_that_ignores_signals_is_killed_too(client: httpx.Client) -> None:
     code = (
         "import signal, time\n"
@@ -56,6 +57,7 @@ def test_output_before_a_timeout_is_kept_with_a_flood(client: httpx.Client) -> N
     assert result["stdout"].startswith("x" * 1000)
 
 
+@pytest.mark.cgroup
 def test_a_setsid_child_does_not_outlive_the_timeout(client: httpx.Client) -> None:
     mark = f"3600.{uuid.uuid4().int % 10**12}"
     code = (
@@ -68,6 +70,7 @@ def test_a_setsid_child_does_not_outlive_the_timeout(client: httpx.Client) -> No
     machine.until(lambda: not machine.running(mark), "the children are gone", GONE_SECONDS)
 
 
+@pytest.mark.cgroup
 def test_nothing_outlives_an_ephemeral_execution(client: httpx.Client) -> None:
     mark = f"3600.{uuid.uuid4().int % 10**12}"
     code = f"import subprocess; subprocess.Popen(['setsid', 'sleep', '{mark}'], start_new_session=True); print('left')"
@@ -110,6 +113,7 @@ def test_out_of_memory(client: httpx.Client, runtime: str) -> None:
     assert isinstance(problem["stderr"], str)
 
 
+@pytest.mark.cgroup
 def test_out_of_memory_in_a_child_alone(client: httpx.Client) -> None:
     """The kernel killed for memory, and the program went on: still the specification's error, with all it said."""
     code = (
@@ -122,6 +126,7 @@ def test_out_of_memory_in_a_child_alone(client: httpx.Client) -> None:
     assert answer.json()["stdout"] in ("-9\n", "")
 
 
+@pytest.mark.cgroup
 def test_failed_allocation_without_a_kill_is_the_programs_own(client: httpx.Client) -> None:
     result = execute(client, "x = bytearray(1 << 60)", options={"memoryLimit": "64m"})
     assert (result["exitCode"], result["stderr"].splitlines()[-1]) == (1, "MemoryError")
@@ -146,6 +151,7 @@ def _send_raw(server: Server, path: str, sent: Json) -> socket.socket:
     return connection
 
 
+@pytest.mark.cgroup
 @pytest.mark.parametrize("path", ["/execute", "/execute/stream"])
 def test_a_client_that_goes_away_kills_its_execution(server: Server, path: str) -> None:
     mark, code = _marked_program()
@@ -166,6 +172,7 @@ def test_a_client_that_goes_away_while_we_write(client: httpx.Client) -> None:
     machine.until(lambda: not machine.running(mark), "the program is gone", GONE_SECONDS)
 
 
+@pytest.mark.cgroup
 def test_a_client_that_goes_away_in_a_session_leaves_the_session(server: Server, session: str) -> None:
     mark, code = _marked_program()
     with server.client() as client:
@@ -176,6 +183,7 @@ def test_a_client_that_goes_away_in_a_session_leaves_the_session(server: Server,
         assert execute(client, "print(open('kept').read())", sessionId=session)["stdout"] == "kept\n"
 
 
+@pytest.mark.cgroup
 def test_the_server_ends_while_programs_run(serve: Serve) -> None:
     running = serve()
     mark, code = _marked_program()

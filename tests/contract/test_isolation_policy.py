@@ -10,12 +10,17 @@ from pathlib import Path
 
 import pytest
 
+from isol8.kernel import cgroups
 from tests.conftest import Serve
 from tests.support.calls import execute
 from tests.support.server import free_port
 
 # Runs what follows where the cgroup file systems are out of sight.
 NO_CGROUPS = ("unshare", "--mount", "sh", "-c", 'mount -t tmpfs none /sys/fs/cgroup && exec "$@"', "sh")
+# Runs what follows in a group that it sees as the topmost, as in a container with a cgroup namespace of its own.
+MOUNT_AGAIN = 'umount /sys/fs/cgroup && mount -t cgroup2 none /sys/fs/cgroup && exec "$@"'
+ENTER = f"""echo $$ >"$0/cgroup.procs" && exec unshare --cgroup --mount sh -c '{MOUNT_AGAIN}' sh "$@\""""
+IN_A_NAMESPACE = ("sh", "-c", ENTER)
 # Runs what follows without the right to make namespaces, mounts and cgroups.
 NO_ADMINISTRATION = ("setpriv", "--bounding-set=-sys_admin", "--inh-caps=-sys_admin")
 
@@ -25,12 +30,15 @@ def _run(wrapper: tuple[str, ...], *arguments: str, directory: Path) -> subproce
         pytest.skip("the native engine needs root")
     environment = {**os.environ, "ISOL8_PORT": str(free_port()), "ISOL8_API_KEY": "key"}
     command = [*wrapper, sys.executable, "-m", "isol8", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment, cwd=directory)
+    return subprocess.run(command, capture_output=True, text=True, timeout=240, env=environment, cwd=directory)
 
 
 @pytest.mark.parametrize(
     ("wrapper", "layer"),
-    [(NO_CGROUPS, "memory-limit"), (NO_ADMINISTRATION, "mount-namespace")],
+    [
+        pytest.param(NO_CGROUPS, "memory-limit", marks=pytest.mark.cgroup),
+        (NO_ADMINISTRATION, "mount-namespace"),
+    ],
     ids=["cgroups", "admin"],
 )
 def test_strict_refuses_to_start_and_names_the_layer(wrapper: tuple[str, ...], layer: str, tmp_path: Path) -> None:
@@ -52,6 +60,7 @@ def test_doctor_tells_the_same(wrapper: tuple[str, ...], tmp_path: Path) -> None
     assert all(layer["detail"] and layer["remedy"] for layer in missing)
 
 
+@pytest.mark.cgroup
 def test_doctor_finds_every_layer_here(tmp_path: Path) -> None:
     done = _run((), "doctor", "--json", directory=tmp_path)
     report = json.loads(done.stdout)
@@ -59,6 +68,23 @@ def test_doctor_finds_every_layer_here(tmp_path: Path) -> None:
     assert [layer["name"] for layer in report["layers"] if not layer["enforced"]] == []
 
 
+if cgroups.find().version == 2:  # on version 1 groups can be made below any other
+
+    @pytest.mark.cgroup
+    def test_a_group_that_cannot_be_divided_is_named(tmp_path: Path) -> None:
+        """On version 2 a group with processes in it, which this server is one of, has no controllers for others."""
+        group = f"/sys/fs/cgroup/occupied-{os.getpid()}"
+        os.mkdir(group)
+        try:
+            done = _run((*IN_A_NAMESPACE, group), "serve", directory=tmp_path)
+        finally:
+            os.rmdir(group)
+        assert done.returncode != 0
+        assert "memory-limit cannot be enforced (memory: /sys/fs/cgroup/cgroup.subtree_control: " in done.stderr
+        assert "--cgroupns=host" in done.stderr
+
+
+@pytest.mark.cgroup
 def test_relaxed_starts_and_says_so(serve: Serve) -> None:
     running = serve({"policy": {"isolation": "relaxed"}}, wrapper=NO_CGROUPS)
     with running.client() as client:

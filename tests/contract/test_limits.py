@@ -7,6 +7,8 @@ import pytest
 
 from tests.support.calls import body, execute, refusal, stdout
 
+pytestmark = pytest.mark.cgroup
+
 FILL = """
 import os, sys
 written = 0
@@ -63,7 +65,9 @@ def test_children_share_the_memory_limit(client: httpx.Client) -> None:
 def test_files_in_memory_count_as_memory(client: httpx.Client, path: str) -> None:
     """Either the file system is full or the memory: never more than the memory limit of both together."""
     options = {"memoryLimit": "64m", "sandboxSize": "256m", "tmpSize": "256m"}
-    answer = client.post("/execute", json=body(FILL.format(path=path, most=200 * MIB), options=options))
+    answer = client.post(
+        "/execute", json=body(FILL.format(path=path, most=200 * MIB), options=options, timeoutMs=60000)
+    )
     if answer.status_code == 200:
         assert int(answer.json()["stdout"].split()[-1]) <= 64 * MIB
     else:
@@ -74,7 +78,7 @@ def test_files_in_memory_count_as_memory(client: httpx.Client, path: str) -> Non
 def test_sizes_of_the_writable_directories(client: httpx.Client, path: str, option: str) -> None:
     for megabytes in (8, 24):
         options = {option: f"{megabytes}m", "memoryLimit": "256m"}
-        result = execute(client, FILL.format(path=path, most=100 * MIB), options=options)
+        result = execute(client, FILL.format(path=path, most=100 * MIB), options=options, timeoutMs=60000)
         full, written = result["stdout"].strip().splitlines()
         assert full == "True No space left on device"
         assert 0.9 * megabytes * MIB <= int(written) <= megabytes * MIB
@@ -130,7 +134,8 @@ def test_a_fork_bomb_ends_with_its_execution(client: httpx.Client) -> None:
 
 
 def test_a_large_allowance_is_usable(client: httpx.Client) -> None:
-    assert stdout(client, "x = b'x' * (400 << 20); print(len(x))", options={"memoryLimit": "512m"}) == f"{400 << 20}\n"
+    code = "x = b'x' * (400 << 20); print(len(x))"
+    assert stdout(client, code, options={"memoryLimit": "512m"}, timeoutMs=60000) == f"{400 << 20}\n"
 
 
 def test_limits_of_one_request_are_not_those_of_the_next(client: httpx.Client) -> None:

@@ -13,6 +13,8 @@ from tests.support import machine
 from tests.support.calls import Json, body, execute
 from tests.support.server import Server
 
+pytestmark = pytest.mark.cgroup
+
 NOBODY = 65534
 
 

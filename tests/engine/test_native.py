@@ -12,6 +12,8 @@ from isol8.model import Boot, SandboxSpec
 from tests.engine.conftest import LIMITS, Lab, python
 from tests.support import machine
 
+pytestmark = pytest.mark.cgroup
+
 
 async def test_a_sandbox_runs_and_is_gone(lab: Lab) -> None:
     sandbox = await lab.create()

@@ -101,6 +101,7 @@ def test_500_mixed_executions_leave_nothing(fresh: Server) -> None:
     assert max(grown.values()) < 16, f"MiB that each process grew by: {grown}"
 
 
+@pytest.mark.cgroup
 def test_stopping_leaves_nothing(tmp_path_factory: pytest.TempPathFactory, serve: Serve) -> None:
     names, mounted = _stray_names(), machine.mounts()
     with serving(tmp_path_factory.mktemp("server")) as server, server.client() as client:
@@ -111,6 +112,7 @@ def test_stopping_leaves_nothing(tmp_path_factory: pytest.TempPathFactory, serve
         assert (_stray_names(), machine.mounts()) == (names, mounted)
 
 
+@pytest.mark.cgroup
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_signals_that_end_the_server(
     tmp_path_factory: pytest.TempPathFactory, serve: Serve, sent: signal.Signals
@@ -124,6 +126,7 @@ def test_signals_that_end_the_server(
     machine.until(lambda: not server.left(), "nothing is left", 10)
 
 
+@pytest.mark.cgroup
 def test_killing_the_server_leaves_no_process(tmp_path_factory: pytest.TempPathFactory, serve: Serve) -> None:
     """SIGKILL gives the server no chance to clean up: what it started must end by itself."""
     server = start(tmp_path_factory.mktemp("server"))

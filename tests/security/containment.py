@@ -181,6 +181,13 @@ def bounded_memory(client: httpx.Client) -> None:
     assert answer.json()["error"] == "Execution failed: container OOM killed"
 
 
+def bounded_processor(client: httpx.Client) -> None:
+    """Layer: the share of the processor."""
+    code = "import time\nend = time.monotonic() + 2\nwhile time.monotonic() < end: pass"
+    usage = execute(client, code, options={"cpuLimit": 0.1})["usage"]
+    assert usage["cpuMs"] < 0.25 * usage["wallMs"], f"a tenth of a core: {usage}"
+
+
 def bounded_disk(client: httpx.Client) -> None:
     """Layer: the sizes of the writable file systems."""
     code = (

@@ -15,7 +15,7 @@ from tests.support.calls import body, delete, execute, refusal, stdout, upload
 from tests.support.server import Server
 
 MIB = 1 << 20
-GONE_SECONDS = 10.0
+GONE_SECONDS = 20.0
 
 FORK_BOMBS = {
     "c": ("bash", "chmod +x bomb; ./bomb fork"),
@@ -67,7 +67,11 @@ MEMORY_BOMBS = {
 }
 
 
-@pytest.mark.parametrize("kind", FORK_BOMBS)
+@pytest.mark.parametrize(
+    # Node is not up yet, where a machine is emulated, when the others have been ended.
+    "kind",
+    [pytest.param(kind, marks=[] if kind == "node" else [pytest.mark.cgroup]) for kind in FORK_BOMBS],
+)
 def test_fork_bombs(client: httpx.Client, server: Server, compiled: Compiled, require: Any, kind: str) -> None:
     runtime, code = FORK_BOMBS[kind]
     require(runtime)
@@ -75,21 +79,24 @@ def test_fork_bombs(client: httpx.Client, server: Server, compiled: Compiled, re
     begun = time.monotonic()
     counts = {0}
     with machine.watching(lambda: counts.update(len(machine.members(path)) for path in machine.cgroups(server.pid))):
-        result = execute(client, code, runtime, files=files, options={"pidsLimit": 40}, timeoutMs=1500)
-    assert time.monotonic() - begun < 1.5 + GONE_SECONDS
+        result = execute(client, code, runtime, files=files, options={"pidsLimit": 40}, timeoutMs=3000)
+    assert time.monotonic() - begun < 3 + GONE_SECONDS
     assert result["timedOut"] or result["exitCode"] != 0, result
     assert 20 < max(counts) <= 41
 
 
+@pytest.mark.cgroup
 def test_a_thread_bomb(client: httpx.Client, compiled: Compiled) -> None:
     made = stdout(client, "chmod +x bomb; ./bomb thread", "bash", files=compiled("bomb"), options={"pidsLimit": 40})
     assert int(made) == 38  # bash and the first thread are the other two
 
 
+@pytest.mark.cgroup
 def test_process_limit(client: httpx.Client) -> None:
     containment.bounded_processes(client)
 
 
+@pytest.mark.cgroup
 @pytest.mark.parametrize("kind", MEMORY_BOMBS)
 def test_memory_bombs(client: httpx.Client, kind: str) -> None:
     options = {"memoryLimit": "64m", "sandboxSize": "512m", "tmpSize": "512m"}
@@ -102,12 +109,14 @@ def test_memory_bombs(client: httpx.Client, kind: str) -> None:
         assert refusal(answer, 500)["code"] == "out_of_memory", answer.text
 
 
+@pytest.mark.cgroup
 @pytest.mark.parametrize("kind", ["heap", "shared"])
 def test_memory_bombs_in_c(client: httpx.Client, compiled: Compiled, kind: str) -> None:
     sent = body(f"chmod +x bomb; ./bomb {kind}", "bash", files=compiled("bomb"), options={"memoryLimit": "64m"})
     refusal(client.post("/execute", json=sent), 500, "OOM")
 
 
+@pytest.mark.cgroup
 def test_memory_limit(client: httpx.Client) -> None:
     containment.bounded_memory(client)
 
@@ -119,10 +128,12 @@ def test_the_page_cache_is_inside_the_limit(client: httpx.Client) -> None:
     assert result["usage"]["peakMemoryBytes"] <= 64 * MIB
 
 
+@pytest.mark.cgroup
 def test_socket_buffers(client: httpx.Client) -> None:
     containment.bounded_socket_buffers(client)
 
 
+@pytest.mark.cgroup
 def test_buffers_of_udp(client: httpx.Client) -> None:
     """Counted by the kernel, in pages, for the whole machine: what a sandbox adds is bounded."""
     code = (
@@ -138,6 +149,7 @@ def test_buffers_of_udp(client: httpx.Client) -> None:
     assert answer.status_code == 500 or int(answer.json()["stdout"]) <= 96, answer.text
 
 
+@pytest.mark.cgroup
 def test_processor(client: httpx.Client, compiled: Compiled) -> None:
     """Eight threads that spin, at whatever priority they can get, have half a core."""
     code = "chmod +x bomb; ./bomb spin & nice -n -20 chrt -f 99 ./bomb spin & nice -n -5 ./bomb spin & ./bomb spin"
@@ -146,10 +158,17 @@ def test_processor(client: httpx.Client, compiled: Compiled) -> None:
     assert result["usage"]["cpuMs"] < 0.75 * result["usage"]["wallMs"]
 
 
+@pytest.mark.cgroup
+def test_share_of_the_processor(client: httpx.Client) -> None:
+    containment.bounded_processor(client)
+
+
+@pytest.mark.cgroup
 def test_disk(client: httpx.Client) -> None:
     containment.bounded_disk(client)
 
 
+@pytest.mark.cgroup
 def test_a_full_session_can_go_on(client: httpx.Client, session: str) -> None:
     options = {"sandboxSize": "2m"}
     fill = (
@@ -161,6 +180,7 @@ def test_a_full_session_can_go_on(client: httpx.Client, session: str) -> None:
     assert execute(client, free, sessionId=session)["stdout"] == "['main.py']\n"
 
 
+@pytest.mark.cgroup
 def test_inodes_and_descriptors(client: httpx.Client) -> None:
     code = (
         f"{ALL_DESCRIPTORS}import os\nkept = []\n"
@@ -168,7 +188,7 @@ def test_inodes_and_descriptors(client: httpx.Client) -> None:
         "    while len(kept) < 1_000_000: kept.append(os.open('/dev/null', os.O_RDONLY))\n"
         "except OSError as error: print(error.errno == 24, len(kept) < hard <= 65536)"
     )
-    assert stdout(client, code) == "True True\n"
+    assert stdout(client, code, timeoutMs=60000) == "True True\n"
     touch = "import os\nfor n in range(1_000_000): os.close(os.open(f'/tmp/{n}', os.O_CREAT | os.O_WRONLY))"
     answer = client.post("/execute", json=body(touch, options={"memoryLimit": "48m"}, timeoutMs=60000))
     if answer.status_code == 200:
@@ -177,6 +197,7 @@ def test_inodes_and_descriptors(client: httpx.Client) -> None:
         refusal(answer, 500, "OOM")
 
 
+@pytest.mark.cgroup
 def test_files_with_holes(client: httpx.Client, server: Server, session: str) -> None:
     """They are as large as their name says only outside: neither the sandbox nor the server may hold them."""
     code = (
@@ -201,6 +222,7 @@ def test_a_gigabyte_without_a_newline(client: httpx.Client, server: Server) -> N
     assert machine.peak_bytes(api) - before < 96 * MIB
 
 
+@pytest.mark.cgroup
 def test_trees_for_cleanup_to_choke_on(client: httpx.Client, server: Server, session: str) -> None:
     code = (
         "import os, sys\n"
@@ -212,7 +234,7 @@ def test_trees_for_cleanup_to_choke_on(client: httpx.Client, server: Server, ses
         "print(depth)"
     )
     long = "/sandbox/" + "/".join(["d" * 255] * 3)
-    result = execute(client, code, sessionId=session, outputPaths=[long, f"{long}/x"])
+    result = execute(client, code, sessionId=session, outputPaths=[long, f"{long}/x"], timeoutMs=60000)
     assert result["stdout"] == "1499\n", result["stderr"]
     assert result["fileErrors"].keys() == {long, f"{long}/x"}
     groups = [path for path in machine.cgroups(server.pid) if result["containerId"] in path]
@@ -221,6 +243,7 @@ def test_trees_for_cleanup_to_choke_on(client: httpx.Client, server: Server, ses
     machine.until(lambda: not set(groups) & set(machine.cgroups(server.pid)), "the sandbox is gone", GONE_SECONDS)
 
 
+@pytest.mark.cgroup
 @pytest.mark.parametrize("mode", ["dodge", "leave"])
 def test_no_way_to_outlive(client: httpx.Client, compiled: Compiled, mark: str, mode: str) -> None:
     """A session of its own, an orphan, ignored signals, a stopped process, a parent inside vfork: `dodge` waits for
@@ -234,6 +257,7 @@ def test_no_way_to_outlive(client: httpx.Client, compiled: Compiled, mark: str, 
     machine.until(lambda: not machine.running(mark), "they are gone", GONE_SECONDS)
 
 
+@pytest.mark.cgroup
 def test_an_execution_in_a_session_is_ended_whole(
     client: httpx.Client, compiled: Compiled, mark: str, session: str
 ) -> None:
@@ -244,6 +268,7 @@ def test_an_execution_in_a_session_is_ended_whole(
     assert execute(client, "print('on')", sessionId=session)["containerId"] == result["containerId"]
 
 
+@pytest.mark.cgroup
 def test_exits_that_take_the_kernel_long(client: httpx.Client, server: Server) -> None:
     """Whatever a program has opened thousands of times, its end comes with its time limit."""
     code = (
@@ -261,5 +286,5 @@ def test_exits_that_take_the_kernel_long(client: httpx.Client, server: Server) -
     result = execute(client, code, timeoutMs=3000)
     assert result["timedOut"], result
     assert int(result["stdout"]) > 4000
-    machine.until(lambda: not [p for p in machine.cgroups(server.pid) if result["containerId"] in p], "it is gone", 10)
+    machine.until(lambda: not [p for p in machine.cgroups(server.pid) if result["containerId"] in p], "it is gone")
     assert time.monotonic() - begun < 3 + GONE_SECONDS

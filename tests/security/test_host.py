@@ -110,6 +110,7 @@ def test_switches_of_the_kernel(client: httpx.Client, path: str) -> None:
     assert not before or Path(path).read_bytes() == before
 
 
+@pytest.mark.cgroup
 def test_masked_proc(client: httpx.Client) -> None:
     containment.masked_proc(client)
 
@@ -119,18 +120,22 @@ def test_addresses_of_the_kernel_are_not_shown(client: httpx.Client) -> None:
     assert printed in ("", "0000000000000000\n")
 
 
+@pytest.mark.cgroup
 def test_read_only_root(client: httpx.Client) -> None:
     containment.read_only_root(client)
 
 
+@pytest.mark.cgroup
 def test_refused_calls(client: httpx.Client, compiled: Compiled) -> None:
     containment.refused_calls(client, compiled("calls"))
 
 
+@pytest.mark.cgroup
 def test_no_privilege(client: httpx.Client) -> None:
     containment.no_privilege(client)
 
 
+@pytest.mark.cgroup
 def test_release_agent_and_cgroups(client: httpx.Client) -> None:
     """CVE-2022-0492, and cgroups in general: none can be mounted, seen or entered."""
     code = (
@@ -142,6 +147,7 @@ def test_release_agent_and_cgroups(client: httpx.Client) -> None:
     assert execute(client, code, "bash")["stdout"] == "/\n"
 
 
+@pytest.mark.cgroup
 def test_mounts_and_roots(client: httpx.Client) -> None:
     code = (
         "mkdir -p /sandbox/m /sandbox/r/old; cd /sandbox\n"

@@ -14,6 +14,7 @@ import httpx
 import pytest
 
 import isol8
+from isol8.kernel import cgroups
 from tests.conftest import Serve
 from tests.security import containment
 from tests.security.conftest import Compiled
@@ -37,6 +38,10 @@ class Hole:
 
 
 ZYGOTE, SANDBOXES, CGROUPS = "engines/native/zygote.py", "engines/native/sandboxes.py", "kernel/cgroups.py"
+MEMORY = {
+    1: ("_write(name, size)", "_write(name, -1)"),
+    2: ('_write(f"{path}/memory.max", size)', '_write(f"{path}/memory.max", "max")'),
+}[cgroups.find().version]
 HOLES = {
     "no user of its own": Hole(
         ZYGOTE,
@@ -54,7 +59,14 @@ HOLES = {
     "no pid namespace": Hole(ZYGOTE, "namespaces.CLONE_NEWPID", "0", containment.no_host_processes, "PermissionError"),
     "no ipc namespace": Hole(ZYGOTE, "namespaces.CLONE_NEWIPC", "0", containment.no_shared_ipc, "True, True, True"),
     "no process limit": Hole(CGROUPS, "limits.pids + 1)", '"max")', containment.bounded_processes, "200"),
-    "no memory limit": Hole(CGROUPS, "_write(name, size)", "_write(name, -1)", containment.bounded_memory, "167772160"),
+    "no memory limit": Hole(CGROUPS, *MEMORY, containment.bounded_memory, "167772160"),
+    "no processor limit": Hole(
+        CGROUPS,
+        "self._limit_cpu(max(int(limits.cpus * _CPU_PERIOD_US), _MIN_QUOTA_US))",
+        "self._limit_cpu(None)",
+        containment.bounded_processor,
+        "a tenth of a core",
+    ),
     "no file system sizes": Hole(SANDBOXES, "if size != before", "if False", containment.bounded_disk, "9"),
     "a dumpable runner": Hole(
         ZYGOTE, "set_dumpable(False)", "set_dumpable(True)", containment.runner_out_of_reach, "'environ'"
@@ -107,7 +119,10 @@ def _without(serve: Serve, directory: Path, hole: Hole) -> httpx.Client:
     return running.client()
 
 
-@pytest.mark.parametrize("name", HOLES)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=[pytest.mark.cgroup] if hole.file == CGROUPS else []) for name, hole in HOLES.items()],
+)
 def test_a_missing_layer_is_seen(serve: Serve, tmp_path: Path, name: str) -> None:
     hole = HOLES[name]
     with _without(serve, tmp_path, hole) as client, pytest.raises(AssertionError, match=re.escape(hole.sign)):
@@ -121,6 +136,7 @@ def test_a_missing_filter_is_seen(serve: Serve, tmp_path: Path, compiled: Compil
         containment.refused_calls(client, files)
 
 
+@pytest.mark.cgroup
 def test_a_copy_without_a_change_is_sound(serve: Serve, tmp_path: Path, compiled: Compiled) -> None:
     """What the above prove is the line, not the copy."""
     unchanged = Hole(ZYGOTE, "import gc", "import gc", containment.no_privilege, "")

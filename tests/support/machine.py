@@ -18,7 +18,7 @@ from typing import TypeVar
 Found = TypeVar("Found")
 
 
-def until(condition: Callable[[], Found | None], what: str | Callable[[], str], seconds: float = 20.0) -> Found:
+def until(condition: Callable[[], Found | None], what: str | Callable[[], str], seconds: float = 60.0) -> Found:
     """Call `condition` until it gives something true, and return that.
 
     Raises AssertionError, naming `what`, when the deadline passes first.

@@ -11,8 +11,8 @@ from isol8.kernel.forked import attempt
 from isol8.model import Limits
 
 _LIMITS = Limits(memory_bytes=64 << 20, cpus=0.5, pids=16, sandbox_bytes=0, tmp_bytes=0)
-_SWEEP_TIMEOUT_S = 5.0
-_TIMEOUT_S = 10.0
+_SWEEP_TIMEOUT_S = 20.0
+_TIMEOUT_S = 60.0
 
 
 def try_controllers(hierarchy: Hierarchy, owner: int) -> dict[str, str]:

@@ -89,6 +89,9 @@ def _write(path: str, value: str | int) -> None:
     descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
     try:
         os.write(descriptor, str(value).encode())
+    except OSError as error:
+        error.filename = path  # a descriptor has no name
+        raise
     finally:
         os.close(descriptor)
 
@@ -108,6 +111,13 @@ def _field(text: str, name: str) -> int:
         if key == name:
             return int(value)
     return 0
+
+
+def _kept_bytes(path: str) -> int:
+    """What a group of version 2 uses and could not give back: all but pages of files that can be read again."""
+    statistics = _read(f"{path}/memory.stat")
+    given_back = sum(_field(statistics, name) for name in ("active_file", "inactive_file", "slab_reclaimable"))
+    return int(_read(f"{path}/memory.current")) - given_back
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,22 +152,34 @@ class Group:
         return [os.open(f"{path}/cgroup.procs", os.O_WRONLY | os.O_CLOEXEC) for path in self.directories]
 
     def limit(self, limits: Limits) -> None:
-        """Put limits on the group. Raises OSError: EBUSY (v1) when more memory is in use than the new limit."""
+        """Put limits on the group. Raises OSError: EBUSY when more memory is in use than the new limit."""
         if "pids" in self.paths:
             # The runner is a process of the sandbox too, and no business of the caller's.
             _write(f"{self.paths['pids']}/pids.max", limits.pids + 1)
         if "memory" in self.paths:
-            self._limit_memory(self.paths["memory"], limits.memory_bytes)
+            limit_memory = self._limit_memory_v2 if self.version == 2 else self._limit_memory_v1
+            limit_memory(self.paths["memory"], limits.memory_bytes)
         if "cpu" in self.paths:
-            quota = max(int(limits.cpus * _CPU_PERIOD_US), _MIN_QUOTA_US)
-            name, value = ("cpu.max", f"{quota} {_CPU_PERIOD_US}") if self.version == 2 else ("cpu.cfs_quota_us", quota)
-            _write(f"{self.paths['cpu']}/{name}", value)
+            self._limit_cpu(max(int(limits.cpus * _CPU_PERIOD_US), _MIN_QUOTA_US))
 
-    def _limit_memory(self, path: str, size: int) -> None:
+    def unleash(self) -> None:
+        """Lift the limit of processor time: what is killed needs some to end. Raises OSError."""
+        if "cpu" in self.paths:
+            self._limit_cpu(None)
+
+    def _limit_cpu(self, quota_us: int | None) -> None:
+        path = self.paths["cpu"]
         if self.version == 2:
-            _write(f"{path}/memory.max", size)
+            _write(f"{path}/cpu.max", f"{quota_us or 'max'} {_CPU_PERIOD_US}")
         else:
-            self._limit_memory_v1(path, size)
+            _write(f"{path}/cpu.cfs_quota_us", quota_us or -1)
+
+    @staticmethod
+    def _limit_memory_v2(path: str, size: int) -> None:
+        """Version 1 refuses a limit that it cannot enforce by taking back pages of files. Version 2 would kill."""
+        if int(_read(f"{path}/memory.current")) > size and _kept_bytes(path) > size:
+            raise OSError(errno.EBUSY, os.strerror(errno.EBUSY), f"{path}/memory.max")
+        _write(f"{path}/memory.max", size)
 
     @staticmethod
     def _limit_memory_v1(path: str, size: int) -> None:
@@ -253,9 +275,13 @@ def sweep(path: str, timeout_s: float) -> None:
 
 
 def _kill_tree(path: str) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        _write(f"{path}/cgroup.kill", 1)  # version 2, Linux 5.14
+        return
     for directory, _, _ in os.walk(path):
         with contextlib.suppress(FileNotFoundError):
-            for pid in _read(f"{directory}/cgroup.procs").split():
+            # 0 is a process that this pid namespace has no number for; to kill(2) it would be our own group.
+            for pid in set(_read(f"{directory}/cgroup.procs").split()) - {"0"}:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(int(pid), signal.SIGKILL)
 

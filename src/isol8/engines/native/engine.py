@@ -15,7 +15,8 @@ from isol8.errors import Conflict, EngineFailure
 from isol8.kernel.cgroups import Group
 from isol8.model import Limits, SandboxSpec, Usage
 
-_READY_TIMEOUT_S = 15
+# For a machine that is slow, or busy: nothing waits this long where all is well.
+_READY_TIMEOUT_S = 60
 
 
 class NativeEngine:

@@ -19,7 +19,7 @@ from isol8.kernel.cgroup_trial import try_controllers
 from isol8.kernel.cgroups import Hierarchy
 from isol8.model import Limits
 
-_READY_TIMEOUT_S = 30
+_READY_TIMEOUT_S = 60
 _LIMITS = Limits(memory_bytes=64 << 20, cpus=1.0, pids=16, sandbox_bytes=1 << 20, tmp_bytes=1 << 20)
 _REQUEST = {"network": "none", "boot": {"forked": False, "executable": "", "path": "", "opens": 1, "argv": []}}
 _LAYER_OF = {

@@ -17,7 +17,7 @@ from isol8.engines.native.user_ids import PROBE
 from isol8.kernel import landlock, mounts, namespaces, privileges, seccomp
 from isol8.kernel.forked import attempt, lines_from_fork
 
-_TIMEOUT_S = 10.0
+_TIMEOUT_S = 60.0
 _ROOM = 1 << 20
 
 Probe = Callable[[], None]

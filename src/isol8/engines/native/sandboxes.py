@@ -20,7 +20,7 @@ from isol8.kernel.cgroups import Group, Hierarchy
 from isol8.model import Limits
 
 _LOG = logging.getLogger("isol8.supervisor")
-_SWEEP_TIMEOUT_S = 5.0
+_SWEEP_TIMEOUT_S = 20.0
 _REMOVE_TRIES = 200
 _RETRY_S = 0.01
 
@@ -110,7 +110,8 @@ class Sandboxes:
             with contextlib.suppress(OSError):
                 group.remove()
             if isinstance(error, OSError):
-                raise EngineFailure(f"a sandbox could not be made: {error}") from error
+                _LOG.error("a sandbox could not be made: %s", error)  # the caller is not told which file
+                raise EngineFailure(f"a sandbox could not be made: {error.strerror}") from error
             raise
         finally:
             theirs.close()
@@ -130,6 +131,7 @@ class Sandboxes:
         asyncio.get_running_loop().remove_reader(live.pidfd)
         os.waitpid(live.pid, 0)
         os.close(live.pidfd)
+        live.pidfd = -1
         self._remove_group(live, _REMOVE_TRIES)
 
     def _remove_group(self, live: _Live, tries: int) -> None:
@@ -164,7 +166,8 @@ class Sandboxes:
             live.group.limit(live.limits)
             if error.errno in (errno.EBUSY, errno.EINVAL):
                 raise Conflict("The sandbox already uses more than the new limits allow") from error
-            raise EngineFailure(f"limits could not be changed: {error}") from error
+            _LOG.error("limits could not be changed: %s", error)
+            raise EngineFailure(f"limits could not be changed: {error.strerror}") from error
         live.limits = limits
 
     def identity(self, name: str) -> tuple[int, int]:
@@ -177,8 +180,12 @@ class Sandboxes:
         live = self._live.get(name)
         if live is None:
             return
-        with contextlib.suppress(ProcessLookupError):
-            signal.pidfd_send_signal(live.pidfd, signal.SIGKILL)
+        if live.pidfd >= 0:
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(live.pidfd, signal.SIGKILL)
+            if live.limits.cpus < 1:
+                # Giving back its memory counts as its use of the processor, and would take as long as it was slow.
+                live.group.unleash()
         await asyncio.shield(live.gone)
 
     async def close(self) -> None:

@@ -33,7 +33,7 @@ from isol8.kernel.forked import attempt
 _SET_ASIDE = ("/etc/subuid", "/etc/subgid")
 _MAPPERS = ("newuidmap", "newgidmap")
 _LEAST, _BLOCK, _MOST = 1024, 4096, 65_536
-_TIMEOUT_S = 20.0
+_TIMEOUT_S = 60.0
 _NAMESPACES = namespaces.CLONE_NEWUSER | namespaces.CLONE_NEWNS
 # What the kernel counts for whoever made a user namespace too, and how much of it one sandbox may have.
 _COUNTED = {"max_inotify_instances": "max_user_instances", "max_inotify_watches": "max_user_watches"}

@@ -22,8 +22,8 @@ from isol8.kernel.signals import reset_signals
 from isol8.runner.frames import pack_fields
 
 _LOG = logging.getLogger("isol8.zygote")
-_START_TIMEOUT_S = 20
-_ANSWER_TIMEOUT_S = 10
+_START_TIMEOUT_S = 60
+_ANSWER_TIMEOUT_S = 60
 _CONTROL = 3
 _ENDLESS = resource.RLIM_INFINITY
 # Soft and hard limits of every program, whatever the server itself was started with. A core file limit of 1 keeps the
