@@ -13,7 +13,7 @@ import pytest
 from isol8.kernel import cgroups
 from tests.conftest import Serve
 from tests.support.calls import execute
-from tests.support.server import free_port
+from tests.support.server import free_port, serving
 
 # Runs what follows where the cgroup file systems are out of sight.
 NO_CGROUPS = ("unshare", "--mount", "sh", "-c", 'mount -t tmpfs none /sys/fs/cgroup && exec "$@"', "sh")
@@ -71,17 +71,21 @@ def test_doctor_finds_every_layer_here(tmp_path: Path) -> None:
 if cgroups.find().version == 2:  # on version 1 groups can be made below any other
 
     @pytest.mark.cgroup
-    def test_a_group_that_cannot_be_divided_is_named(tmp_path: Path) -> None:
-        """On version 2 a group with processes in it, which this server is one of, has no controllers for others."""
-        group = f"/sys/fs/cgroup/occupied-{os.getpid()}"
-        os.mkdir(group)
+    def test_a_container_with_a_cgroup_namespace(tmp_path: Path) -> None:
+        """The topmost group that it sees has processes in it, this server's at least, and they must make way."""
+        outside = Path("/sys/fs/cgroup")
+        (outside / "cgroup.subtree_control").write_text("+memory +cpu +pids")
+        group = outside / f"container-{os.getpid()}"
+        group.mkdir()
         try:
-            done = _run((*IN_A_NAMESPACE, group), "serve", directory=tmp_path)
+            with serving(tmp_path, wrapper=(*IN_A_NAMESPACE, str(group))) as running, running.client() as client:
+                assert execute(client, "print('hello')", "python")["stdout"] == "hello\n"
+                inside = {path.name.partition("-")[0] for path in group.iterdir() if path.is_dir()}
+                assert inside == {"isol8", "server"}
+            assert "cannot be enforced" not in running.log_text()
+            assert not [path for path in group.iterdir() if path.is_dir()]
         finally:
-            os.rmdir(group)
-        assert done.returncode != 0
-        assert "memory-limit cannot be enforced (memory: /sys/fs/cgroup/cgroup.subtree_control: " in done.stderr
-        assert "--cgroupns=host" in done.stderr
+            group.rmdir()
 
 
 @pytest.mark.cgroup

@@ -1,5 +1,6 @@
-"""The cgroups that this process's user may use. For root they are the machine's. An ordinary user was given one: that
-in which the server was started, where the user may write to it.
+"""The cgroups that this process's user may use. For root they are the machine's, or, in a container with a cgroup
+namespace, the container's. An ordinary user was given one: that in which the server was started, where the user may
+write to it.
 
 On version 1 sandboxes' groups are simply made below it. On version 2 a group with processes in it cannot give
 controllers to groups below it, and a process moves only between groups whose common parent its user may write to: so
@@ -30,11 +31,8 @@ _OURS = f"{_PREFIX}isol8-"
 def allotted(owner: int) -> Iterator[Hierarchy]:
     """The controllers that this process's user has, ready for groups of sandboxes while the block lasts. Perhaps none:
     `absent` says why. `owner` is the server's main process, which must be in the block."""
-    if os.geteuid() == 0:
-        yield cgroups.find()
-        return
-    found = find()
-    if found.version == 1 or not found.mounts:
+    found = cgroups.find() if os.geteuid() == 0 else find()
+    if found.version == 1 or not found.mounts or _is_root_group(found.roots[0]):
         yield found
         return
     (top,) = found.roots
@@ -92,6 +90,11 @@ def _own_groups(mount_table: str, membership: str) -> dict[str, str]:
                 if not relative.startswith(".."):  # else it is outside what this mount shows
                     found.setdefault(controller, os.path.normpath(f"{target}/{relative}"))
     return found
+
+
+def _is_root_group(directory: str) -> bool:
+    """Whether this is the machine's topmost group, the one that may have processes and pass on controllers."""
+    return not os.path.exists(f"{directory}/cgroup.type")
 
 
 def _writable(directory: str, files: tuple[str, ...]) -> bool:

@@ -17,8 +17,8 @@ REFUSED = 78  # sysexits.h: EX_CONFIG. With this the supervisor ends when trying
 PRIVILEGES = "start the server as root, in a container with all privileges (docker run --privileged)"
 _KERNEL = "run a kernel that has it"
 CGROUPS = (
-    "mount the cgroup file system writable and give the server its controllers (in a container: --privileged "
-    "--cgroupns=host; under systemd: Delegate=yes)"
+    "mount the cgroup file system writable and give the server its controllers (in a container: --privileged; "
+    "under systemd: Delegate=yes)"
 )
 
 
