@@ -76,12 +76,8 @@ class LargeBody:
         start = self._end_of_open(piece, plain)
         if start is None:
             return
-        quotes = plain.count(b'"', start)
-        self._quotes_left -= quotes
-        if self._quotes_left < 0:
-            raise Forbidden(_TOO_MUCH)
         last, numbers = plain.rfind(b'"', start), len(piece.rstrip(_IN_NUMBERS))
-        if quotes % 2:
+        if plain.count(b'"', start) % 2:
             self._sift(piece, plain, start, last + 1)
             self._begin(piece[last + 1 :], is_list=False)
         elif piece[:numbers].endswith(b"["):
@@ -152,6 +148,9 @@ class LargeBody:
             raise InvalidRequest("The body has more lists, objects and members in it than a request can have")
         if _ENDLESS_NUMBER.search(outside):
             raise InvalidRequest("The body has a number with too many digits in it")
+        self._quotes_left -= plain.count(b'"')
+        if self._quotes_left < 0:
+            raise Forbidden(_TOO_MUCH)
 
     def _list_aside(self, numbers: re.Match[bytes]) -> bytes:
         parcel = Parcel(is_list=True)
