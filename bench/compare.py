@@ -7,7 +7,9 @@ divided by the revision's: below 1 is faster for times, above 1 for rates.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -25,6 +27,7 @@ from bench.paced import Timed, in_turn, timed
 from bench.results import Ratio
 from bench.surroundings import ROOT, revision
 from bench.throughput import Slice, alternate
+from tests.support import machine
 from tests.support.server import Server, serving
 
 _SLICE_S = 2.0
@@ -112,10 +115,36 @@ def checked_out(commit: str) -> Iterator[Path]:
         git = ["git", "-C", str(ROOT), "worktree"]
         try:
             subprocess.run([*git, "add", "--quiet", "--detach", str(tree), commit], check=True)
-            subprocess.run([str(tree / "scripts" / "bootstrap")], cwd=tree, check=True)
+            _bootstrap(tree)
             yield tree
         finally:
             subprocess.run([*git, "remove", "--force", str(tree)], check=tree.exists())
+
+
+def _bootstrap(tree: Path) -> None:
+    """Make the tree's environment. When that is broken off, everything it has started ends, and only then is it left:
+    an installer that lives on would write the tree anew behind whoever removes it. Raises CalledProcessError."""
+    command = [str(tree / "scripts" / "bootstrap")]
+    process = subprocess.Popen(command, cwd=tree, stdin=subprocess.DEVNULL, process_group=0)
+    try:
+        code = process.wait()
+    except BaseException:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        machine.until(lambda: not _group(process.pid), "the end of all that bootstrap started")
+        raise
+    if code:
+        raise subprocess.CalledProcessError(code, command)
+
+
+def _group(leader: int) -> list[int]:
+    """The processes of a group that have not ended."""
+    members = []
+    for pid in (int(name) for name in os.listdir("/proc") if name.isdigit()):
+        with contextlib.suppress(ProcessLookupError):
+            if os.getpgid(pid) == leader and not machine.is_zombie(pid):
+                members.append(pid)
+    return members
 
 
 def _arguments() -> argparse.Namespace:

@@ -68,8 +68,15 @@ def _main() -> None:
     for line in sys.stdin:
         begin, end, *count = line.split()
         answer = _repeat(command, float(begin), float(end), int(count[0]) if count else sys.maxsize)
-        sys.stdout.write(answer + "\n")
-        sys.stdout.flush()
+        try:
+            _write(f"{answer}\n".encode())
+        except BrokenPipeError:  # nobody wants to know any more
+            return
+
+
+def _write(left: bytes) -> None:
+    while left:
+        left = left[os.write(1, left) :]
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 
 from bench import charts, publish, report
 from bench.surroundings import ROOT
+from tests.support import machine
 
 TINY = {
     "--pairs": 4, "--calls": 4, "--seconds": 0.5, "--clients": 3, "--sessions": 6, "--soak": 20, "--idle-s": 0.5,
@@ -106,3 +108,22 @@ def test_a_comparison_leaves_nothing(tmp_path: Path) -> None:
     assert found["2 clients"]["this"]["errors"] == found["2 clients"]["that"]["errors"] == {}
     assert str(temporary) not in subprocess.check_output([*git, "worktree", "list"], text=True)
     assert list(temporary.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_a_comparison_that_is_broken_off_leaves_nothing(tmp_path: Path) -> None:
+    """In the worst moment: while installers write into the revision's tree."""
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    command = [sys.executable, "-m", "bench.compare", "HEAD", "--output", str(tmp_path / "compare.json")]
+    process = subprocess.Popen(command, cwd=ROOT, env=os.environ | {"TMPDIR": str(temporary)})
+    try:
+        machine.until(
+            lambda: list(temporary.glob("*/tree/.venv/bin/python")), "an environment in the making", LONGEST_S
+        )
+    finally:
+        process.terminate()
+        assert process.wait(LONGEST_S) == 128 + signal.SIGTERM
+    assert machine.running(str(temporary)) == set()
+    assert list(temporary.iterdir()) == []
+    assert str(temporary) not in subprocess.check_output(["git", "-C", str(ROOT), "worktree", "list"], text=True)
