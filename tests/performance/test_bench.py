@@ -119,7 +119,9 @@ def test_a_comparison_that_is_broken_off_leaves_nothing(tmp_path: Path) -> None:
     process = subprocess.Popen(command, cwd=ROOT, env=os.environ | {"TMPDIR": str(temporary)})
     try:
         machine.until(
-            lambda: list(temporary.glob("*/tree/.venv/bin/python")), "an environment in the making", LONGEST_S
+            lambda: list(temporary.glob("*/tree/.venv/lib/*/site-packages/*")),
+            "an environment in the making",
+            LONGEST_S,
         )
     finally:
         process.terminate()
