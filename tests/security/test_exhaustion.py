@@ -70,7 +70,7 @@ MEMORY_BOMBS = {
 @pytest.mark.parametrize(
     # Node is not up yet, where a machine is emulated, when the others have been ended.
     "kind",
-    [pytest.param(kind, marks=[] if kind == "node" else [pytest.mark.cgroup]) for kind in FORK_BOMBS],
+    [pytest.param(kind, marks=[pytest.mark.cgroup] if kind == "python" else []) for kind in FORK_BOMBS],
 )
 def test_fork_bombs(client: httpx.Client, server: Server, compiled: Compiled, require: Any, kind: str) -> None:
     runtime, code = FORK_BOMBS[kind]
@@ -85,7 +85,6 @@ def test_fork_bombs(client: httpx.Client, server: Server, compiled: Compiled, re
     assert 20 < max(counts) <= 41
 
 
-@pytest.mark.cgroup
 def test_a_thread_bomb(client: httpx.Client, compiled: Compiled) -> None:
     made = stdout(client, "chmod +x bomb; ./bomb thread", "bash", files=compiled("bomb"), options={"pidsLimit": 40})
     assert int(made) == 38  # bash and the first thread are the other two
@@ -96,7 +95,6 @@ def test_process_limit(client: httpx.Client) -> None:
     containment.bounded_processes(client)
 
 
-@pytest.mark.cgroup
 @pytest.mark.parametrize("kind", MEMORY_BOMBS)
 def test_memory_bombs(client: httpx.Client, kind: str) -> None:
     options = {"memoryLimit": "64m", "sandboxSize": "512m", "tmpSize": "512m"}
@@ -109,7 +107,6 @@ def test_memory_bombs(client: httpx.Client, kind: str) -> None:
         assert refusal(answer, 500)["code"] == "out_of_memory", answer.text
 
 
-@pytest.mark.cgroup
 @pytest.mark.parametrize("kind", ["heap", "shared"])
 def test_memory_bombs_in_c(client: httpx.Client, compiled: Compiled, kind: str) -> None:
     sent = body(f"chmod +x bomb; ./bomb {kind}", "bash", files=compiled("bomb"), options={"memoryLimit": "64m"})
@@ -128,12 +125,10 @@ def test_the_page_cache_is_inside_the_limit(client: httpx.Client) -> None:
     assert result["usage"]["peakMemoryBytes"] <= 64 * MIB
 
 
-@pytest.mark.cgroup
 def test_socket_buffers(client: httpx.Client) -> None:
     containment.bounded_socket_buffers(client)
 
 
-@pytest.mark.cgroup
 def test_buffers_of_udp(client: httpx.Client) -> None:
     """Counted by the kernel, in pages, for the whole machine: what a sandbox adds is bounded."""
     code = (
@@ -149,7 +144,6 @@ def test_buffers_of_udp(client: httpx.Client) -> None:
     assert answer.status_code == 500 or int(answer.json()["stdout"]) <= 96, answer.text
 
 
-@pytest.mark.cgroup
 def test_processor(client: httpx.Client, compiled: Compiled) -> None:
     """Eight threads that spin, at whatever priority they can get, have half a core."""
     code = "chmod +x bomb; ./bomb spin & nice -n -20 chrt -f 99 ./bomb spin & nice -n -5 ./bomb spin & ./bomb spin"
@@ -168,7 +162,6 @@ def test_disk(client: httpx.Client) -> None:
     containment.bounded_disk(client)
 
 
-@pytest.mark.cgroup
 def test_a_full_session_can_go_on(client: httpx.Client, session: str) -> None:
     options = {"sandboxSize": "2m"}
     fill = (
@@ -180,7 +173,6 @@ def test_a_full_session_can_go_on(client: httpx.Client, session: str) -> None:
     assert execute(client, free, sessionId=session)["stdout"] == "['main.py']\n"
 
 
-@pytest.mark.cgroup
 def test_inodes_and_descriptors(client: httpx.Client) -> None:
     code = (
         f"{ALL_DESCRIPTORS}import os\nkept = []\n"
@@ -197,7 +189,6 @@ def test_inodes_and_descriptors(client: httpx.Client) -> None:
         refusal(answer, 500, "OOM")
 
 
-@pytest.mark.cgroup
 def test_files_with_holes(client: httpx.Client, server: Server, session: str) -> None:
     """They are as large as their name says only outside: neither the sandbox nor the server may hold them."""
     code = (
@@ -222,7 +213,6 @@ def test_a_gigabyte_without_a_newline(client: httpx.Client, server: Server) -> N
     assert machine.peak_bytes(api) - before < 96 * MIB
 
 
-@pytest.mark.cgroup
 def test_trees_for_cleanup_to_choke_on(client: httpx.Client, server: Server, session: str) -> None:
     code = (
         "import os, sys\n"
@@ -243,7 +233,6 @@ def test_trees_for_cleanup_to_choke_on(client: httpx.Client, server: Server, ses
     machine.until(lambda: not set(groups) & set(machine.cgroups(server.pid)), "the sandbox is gone", GONE_SECONDS)
 
 
-@pytest.mark.cgroup
 @pytest.mark.parametrize("mode", ["dodge", "leave"])
 def test_no_way_to_outlive(client: httpx.Client, compiled: Compiled, mark: str, mode: str) -> None:
     """A session of its own, an orphan, ignored signals, a stopped process, a parent inside vfork: `dodge` waits for
@@ -257,7 +246,6 @@ def test_no_way_to_outlive(client: httpx.Client, compiled: Compiled, mark: str, 
     machine.until(lambda: not machine.running(mark), "they are gone", GONE_SECONDS)
 
 
-@pytest.mark.cgroup
 def test_an_execution_in_a_session_is_ended_whole(
     client: httpx.Client, compiled: Compiled, mark: str, session: str
 ) -> None:
@@ -268,7 +256,6 @@ def test_an_execution_in_a_session_is_ended_whole(
     assert execute(client, "print('on')", sessionId=session)["containerId"] == result["containerId"]
 
 
-@pytest.mark.cgroup
 def test_exits_that_take_the_kernel_long(client: httpx.Client, server: Server) -> None:
     """Whatever a program has opened thousands of times, its end comes with its time limit."""
     code = (
