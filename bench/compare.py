@@ -125,7 +125,10 @@ def _bootstrap(tree: Path) -> None:
     """Make the tree's environment. When that is broken off, everything it has started ends, and only then is it left:
     an installer that lives on would write the tree anew behind whoever removes it. Raises CalledProcessError."""
     command = [str(tree / "scripts" / "bootstrap")]
-    process = subprocess.Popen(command, cwd=tree, stdin=subprocess.DEVNULL, process_group=0)
+    scratch = tree.with_name("scratch")  # goes with the tree: an installer that is killed clears nothing away
+    scratch.mkdir()
+    environment = os.environ | {"TMPDIR": str(scratch)}
+    process = subprocess.Popen(command, cwd=tree, env=environment, stdin=subprocess.DEVNULL, process_group=0)
     try:
         code = process.wait()
     except BaseException:
