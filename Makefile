@@ -20,6 +20,9 @@ test: setup ## every test
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(PYTEST_ARGS)
 	$(if $(PYTEST_ARGS),,@$(MAKE) --no-print-directory test-v2)
 
+# What fits into a quarter of an hour there; V2_TESTS="tests" is everything that is marked, for somebody with more time.
+V2_TESTS ?= tests/engine tests/contract/test_limits.py tests/contract/test_endings.py tests/security
+
 # Without the runtimes of the data directory: they boot slowly there, and what is tested is the kernel.
 test-v2: setup ## the tests of cgroups once more, on version 2: in an emulated machine, with a kernel of its own
 	@scripts/v2-machine; status=$$?; \
@@ -28,7 +31,7 @@ test-v2: setup ## the tests of cgroups once more, on version 2: in an emulated m
 	else \
 	    ISOL8_DATA_DIR=/run/isol8 scripts/on-cgroup-v2 2700 $(BIN)/python -m pytest -n 2 --dist worksteal \
 	        -p no:schemathesis -p no:hypothesispytest -m cgroup \
-	        tests/engine tests/contract tests/leak tests/security tests/ordinary/test_equipped.py; \
+	        $(V2_TESTS); \
 	fi
 
 check: ## format, lint, types, import rule, unit tests
