@@ -5,12 +5,14 @@ from __future__ import annotations
 
 import contextlib
 import json
+import socket
 import uuid
 from pathlib import Path
 
 import httpx
 import pytest
 
+from tests.conftest import Serve
 from tests.contract.test_execute import test_peak_memory_grows_with_use, test_timestamp_duration_and_usage
 from tests.contract.test_limits import (
     test_half_a_core,
@@ -125,3 +127,14 @@ def test_the_machines_and_the_users_server_leave_each_other_alone(user_kind: str
             assert before
             assert not set(before) & set(machine.cgroups(of_root.pid))
         assert stdout(first, "cat kept; pgrep -c sleep", "bash", sessionId="same") == "kept\n1\n"
+
+
+def test_the_machines_network_where_it_is_allowed(serve: Serve) -> None:
+    """And sandboxes without it are where they were."""
+    running = serve({"policy": {"networks": ["none", "host"]}})
+    with socket.create_server(("127.0.0.1", 0)) as listener, running.client() as client:
+        port = listener.getsockname()[1]
+        code = f"import socket; socket.create_connection(('127.0.0.1', {port})); print('there')"
+        for _ in range(3):
+            assert stdout(client, code, options={"network": "host"}) == "there\n"
+            assert "ConnectionRefusedError" in execute(client, code)["stderr"]

@@ -43,8 +43,8 @@ _BOOT_DIR = "/run/isol8"
 _MAX_REQUEST_BYTES = 128 * 1024
 _MAX_DESCRIPTORS = 8
 _NAMESPACES = namespaces.CLONE_NEWNS | namespaces.CLONE_NEWIPC | namespaces.CLONE_NEWUTS
-# Where the zygote lives between requests.
-_HOME = ("mnt", "ipc", "uts", "net")
+# Where the zygote lives between requests; in a user namespace it could not come back to the machine's network.
+_HOME = ("mnt", "ipc", "uts")
 _TMPFS = mounts.MS_NOSUID | mounts.MS_NODEV
 _PROC_FLAGS = mounts.MS_NOSUID | mounts.MS_NODEV | mounts.MS_NOEXEC
 # As the container runtimes mask them: runc's default spec (MaskedPaths, ReadonlyPaths).
@@ -147,7 +147,7 @@ def _forget(before: tuple[set[str], set[str]], namespace: dict[str, object]) -> 
 def _serve(means: _Means) -> NoReturn:
     """Clone a sandbox for every request. Only the clones' workers leave, by Released."""
     control = _socket.socket(fileno=CONTROL)
-    home = [namespaces.open_own(name) for name in _HOME]
+    home = [namespaces.open_own(name) for name in (*_HOME, *(("net",) if means.initial else ()))]
     gc.collect()
     memory.keep_out_of_sight([value for value in gc.get_objects() if not isinstance(value, FrameType)])
     means.written = memory.written_ranges()
@@ -158,7 +158,7 @@ def _serve(means: _Means) -> NoReturn:
             os._exit(0)
         descriptors = _descriptors(ancillary)
         request = _Request(payload, descriptors)
-        answer = _clone(request, home)
+        answer = _clone(request, home, means.initial)
         if answer == 0:
             control.close()
             for descriptor in home:
@@ -169,15 +169,16 @@ def _serve(means: _Means) -> NoReturn:
         control.send(str(answer).encode())
 
 
-def _clone(request: _Request, home: list[int]) -> int:
+def _clone(request: _Request, home: list[int], initial: bool) -> int:
     """The process id of a clone in new namespaces, or the negative number of an error; 0 in the clone."""
-    own_network = 0 if request.network == "host" else namespaces.CLONE_NEWNET
+    network = 0 if request.network == "host" else namespaces.CLONE_NEWNET
+    own, clones = (network, 0) if initial else (0, network)  # see _HOME
     try:
-        namespaces.unshare(_NAMESPACES | own_network)
+        namespaces.unshare(_NAMESPACES | own)
         _mount(request)
-        if own_network:
+        if own:
             namespaces.loopback_up()
-        clone = namespaces.clone(namespaces.CLONE_NEWPID | namespaces.CLONE_PARENT)
+        clone = namespaces.clone(namespaces.CLONE_NEWPID | namespaces.CLONE_PARENT | clones)
     except OSError as error:
         clone = -(error.errno or 1)
     if clone:
@@ -204,6 +205,8 @@ def _become_sandbox(request: _Request, means: _Means) -> NoReturn:
         if "cgroup-namespace" not in request.without:
             namespaces.unshare(namespaces.CLONE_NEWCGROUP)
         _mount_proc(means)
+        if request.network != "host" and not means.initial:
+            namespaces.loopback_up()  # else the zygote has done it
         _lower_oom_score()
         os.chdir("/sandbox")
         gate = _gate(request, means)

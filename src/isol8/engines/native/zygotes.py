@@ -17,7 +17,7 @@ from pathlib import Path
 import isol8
 from isol8.engines.native.root import RootSpec, enter_root
 from isol8.errors import EngineFailure
-from isol8.kernel import namespaces, privileges, user_namespaces
+from isol8.kernel import namespaces, privileges
 from isol8.kernel.signals import reset_signals
 from isol8.runner.frames import pack_fields
 
@@ -111,9 +111,7 @@ class Zygote:
             reset_signals()
             _arrange_descriptors(control, errors)
             _limit_resources()
-            # It comes back to these after each clone, and in a user namespace only to those made there.
-            own_network = 0 if user_namespaces.is_initial() else namespaces.CLONE_NEWNET
-            namespaces.unshare(namespaces.CLONE_NEWNS | namespaces.CLONE_NEWUTS | namespaces.CLONE_NEWIPC | own_network)
+            namespaces.unshare(namespaces.CLONE_NEWNS | namespaces.CLONE_NEWUTS | namespaces.CLONE_NEWIPC)
             socket.sethostname("sandbox")
             enter_root(self._root)
             os.umask(0o022)
