@@ -142,8 +142,8 @@ def test_what_was_refused_early_is_not_read_for_ever(strict: Server) -> None:
 def test_connections_that_say_nothing_more_are_closed(server: Server) -> None:
     with _connect(server) as connection:
         connection.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
-        assert connection.recv(4096).startswith(b"HTTP/1.1 200 ")
-        assert connection.recv(4096) == b""
+        answer = b"".join(iter(lambda: connection.recv(4096), b""))  # to the end, which the server makes
+    assert answer.startswith(b"HTTP/1.1 200 ")
 
 
 @pytest.fixture
