@@ -57,6 +57,7 @@ def serve(config: Config, announce: Callable[[str, int], None]) -> int:
     owner = os.getpid()
 
     def run_api() -> None:
+        engine_listener.close()  # else this process would wait for itself when the other two are gone
         greet = None if api.restarts else lambda: announce(*listener.getsockname()[:2])
         engine = NativeEngine(engine_address, os.geteuid())
         _run_api(create_api(config, engine, installed), _bounds(config), listener, owner, greet)

@@ -7,7 +7,10 @@ import itertools
 import os
 import signal
 import socket
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,7 +19,7 @@ from tests.conftest import Serve
 from tests.leak.mixture import kinds
 from tests.support import machine
 from tests.support.calls import body, execute, parse_events
-from tests.support.server import SMALL_POOL, STOP_SECONDS, Server, serving, start
+from tests.support.server import KEY, SMALL_POOL, STOP_SECONDS, Server, serving, start
 
 WARM_UP, MEASURED, AT_ONCE = 150, 350, 8
 MIB = 1 << 20
@@ -143,6 +146,29 @@ def test_killing_the_server_leaves_no_process(tmp_path_factory: pytest.TempPathF
     # Directories of groups may outlive the process; the next start removes them.
     with serving(tmp_path_factory.mktemp("server")):
         assert machine.cgroups(server.pid) == []
+
+
+def test_killing_a_server_that_is_still_starting_leaves_no_process(tmp_path: Path, serve: Serve) -> None:
+    """Its supervisor is held still, so that the API process waits for it when both of the others are killed."""
+    command = [sys.executable, "-m", "isol8", "serve", "--port", "0"]
+    environment = os.environ | {"ISOL8_API_KEY": KEY, "HOME": str(tmp_path)}
+    launcher = subprocess.Popen(command, env=environment, cwd=tmp_path, stderr=subprocess.DEVNULL)
+    try:
+        machine.until(lambda: len(machine.descendants(launcher.pid)) >= 2, "both processes are there", 30)
+        children = {pid for pid in machine.descendants(launcher.pid) if machine.parent(pid) == launcher.pid}
+        supervisor = next(pid for pid in children if b"supervisor" in Path(f"/proc/{pid}/cmdline").read_bytes())
+        os.kill(supervisor, signal.SIGSTOP)
+        (api,) = children - {supervisor}
+        machine.until(lambda: machine.descriptors(api).count("anon_inode:[eventpoll]") > 0, "it has begun to wait", 30)
+    finally:
+        launcher.kill()
+        launcher.wait()
+    os.kill(supervisor, signal.SIGKILL)
+    try:
+        machine.until(lambda: not machine.alive(children), "no process is left", 15)
+    finally:
+        for pid in machine.alive({api}):
+            os.kill(pid, signal.SIGKILL)
 
 
 def test_the_machine_cannot_be_filled_with_connections(fresh: Server) -> None:
