@@ -97,11 +97,17 @@ def _become_worker(on_fork: Callable[[], None], streams: tuple[int, int, int], k
     os.closerange(low + 1, high)
     os.closerange(high + 1, os.sysconf("SC_OPEN_MAX"))
     on_fork()
+    set_oom_score(_PROGRAM_OOM_SCORE)
+
+
+def set_oom_score(score: bytes) -> None:
+    """How soon the kernel takes this process when memory is short, unless it is to be taken sooner already: only root
+    may go below what it was started with."""
     with open("/proc/self/oom_score_adj", "wb", buffering=0) as file:
         try:
-            file.write(_PROGRAM_OOM_SCORE)
+            file.write(score)
         except PermissionError:
-            pass  # the server of an ordinary user was started with a higher one, which is not for it to lower
+            pass
 
 
 def _await_go(go: int) -> NoReturn:

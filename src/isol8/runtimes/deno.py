@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from isol8.model import SANDBOX_DIR, Boot, Command, Plan
+from isol8.model import Boot, Command, Plan
 from isol8.runtimes.base import Install
-from isol8.runtimes.layout import lay_out, starts_alike
+from isol8.runtimes.layout import lay_out, starts_alike, wait_at_program
 from isol8.runtimes.prefixes import find_prefix
 
 
@@ -19,8 +19,7 @@ class Deno:
         return find_prefix(self.name, data_dir)
 
     def boot(self, install: Install) -> Boot:
-        path = f"{SANDBOX_DIR}/main{self.extension}"
-        return Boot(executable=install.executable, argv=("deno", "run", "-A", path), path=path)
+        return wait_at_program(install, "deno", "run", "-A", extension=self.extension)
 
     def plan(self, command: Command, install: Install) -> Plan:
         # Files beside the program may be settings, which are read before it.

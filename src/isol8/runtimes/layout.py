@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from isol8.model import SANDBOX_DIR, Command, Plan
+from isol8.model import SANDBOX_DIR, Boot, Command, Plan
 from isol8.runtimes.base import Install
 
 # An interpreter reads these before its first line of user code, so a worker that is already up would miss them.
@@ -13,10 +13,21 @@ _READ_AT_BOOT = re.compile(
 )
 
 
+def _program_path(extension: str) -> str:
+    return f"{SANDBOX_DIR}/main{extension}"
+
+
+def wait_at_program(install: Install, *starter: str, extension: str, opens: int = 1) -> Boot:
+    """What waits for a plan of `lay_out` with the same starter: an interpreter that is about to read its program, which
+    it opens for the `opens`th time then."""
+    path = _program_path(extension)
+    return Boot(executable=install.executable, argv=(*starter, path), path=path, opens=opens)
+
+
 def lay_out(command: Command, install: Install, *starter: str, extension: str, warm: bool) -> Plan:
     """The plan that starts `starter`, as it would be typed, with the program's path after it. `extension` is the
     runtime's own, with the dot, used when the command names none."""
-    path = f"{SANDBOX_DIR}/main{command.extension or extension}"
+    path = _program_path(command.extension or extension)
     return Plan(
         runtime=command.runtime,
         executable=install.executable,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from isol8.model import SANDBOX_DIR, Boot, Command, Plan
 from isol8.runtimes.base import Install
-from isol8.runtimes.layout import lay_out, starts_alike
+from isol8.runtimes.layout import lay_out, starts_alike, wait_at_program
 from isol8.runtimes.prefixes import find_prefix
 
 # Node looks for the nearest one above a `.js` file to decide between CommonJS and ES modules.
@@ -22,8 +22,7 @@ class Node:
         return find_prefix(self.name, data_dir)
 
     def boot(self, install: Install) -> Boot:
-        path = f"{SANDBOX_DIR}/main{self.extension}"
-        return Boot(executable=install.executable, argv=("node", path), path=path)
+        return wait_at_program(install, "node", extension=self.extension)
 
     def plan(self, command: Command, install: Install) -> Plan:
         warm = starts_alike(command, self.extension) and not any(path in command.files for path in _PACKAGE_FILES)

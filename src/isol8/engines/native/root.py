@@ -35,7 +35,10 @@ _ETC_WRITTEN = {
     "resolv.conf": "",
 }
 _OPEN_TO_ALL = stat.S_IROTH | stat.S_IXOTH
-_BOOT_MODULES = ("*.py", "engines/__init__.py", "engines/native/**/*.py", "kernel/*.py", "runner/*.py")
+_BOOT_MODULES = (
+    "__init__.py", "engines/__init__.py", "engines/native/__init__.py", "engines/native/zygote.py",
+    "engines/native/boot/*.py", "kernel/*.py", "runner/*.py",
+)  # fmt: skip
 _TOP_LEVEL = ("bin", "lib", "lib32", "lib64", "libx32", "sbin")
 DEVICES = {"null": (1, 3), "zero": (1, 5), "full": (1, 7), "random": (1, 8), "urandom": (1, 9), "tty": (5, 0)}
 _DEVICE_LINKS = {
@@ -151,7 +154,7 @@ def _copy_compiled(source: str, target: str) -> None:
     """Copy what a zygote imports of the package, compiled: a compiler leaves holes in the memory that all sandboxes
     are copies of."""
     for name in _BOOT_MODULES:
-        for path in glob.iglob(f"{source}/{name}", recursive=True):
+        for path in glob.iglob(f"{source}/{name}"):
             copy = target + path.removeprefix(source)
             os.makedirs(os.path.dirname(copy), exist_ok=True)
             shutil.copyfile(path, copy)

@@ -30,15 +30,15 @@ import sys
 from isol8.kernel import gates, landlock, memory, mounts, namespaces, privileges, seccomp, user_namespaces
 from isol8.runner.frames import unpack_fields
 from isol8.runner.loop import Boot, Runner
-from isol8.runner.worker import Released
+from isol8.runner.worker import Released, set_oom_score
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import CodeType
     from typing import NoReturn
 
-FrameType = type(sys._getframe())
 CONTROL = 3  # the descriptor of the socket to the supervisor
+_Frame = type(sys._getframe())  # without importing `types`
 _BOOT_DIR = "/run/isol8"
 _MAX_REQUEST_BYTES = 128 * 1024
 _MAX_DESCRIPTORS = 8
@@ -149,8 +149,8 @@ def _serve(means: _Means) -> NoReturn:
     control = _socket.socket(fileno=CONTROL)
     home = [namespaces.open_own(name) for name in (*_HOME, *(("net",) if means.initial else ()))]
     gc.collect()
-    memory.keep_out_of_sight([value for value in gc.get_objects() if not isinstance(value, FrameType)])
     means.written = memory.written_ranges()
+    memory.keep_out_of_sight([value for value in gc.get_objects() if not isinstance(value, _Frame)])
     control.send(b"ready")
     while True:
         payload, ancillary, _, _ = control.recvmsg(_MAX_REQUEST_BYTES, _socket.CMSG_SPACE(4 * _MAX_DESCRIPTORS))
@@ -207,7 +207,7 @@ def _become_sandbox(request: _Request, means: _Means) -> NoReturn:
         _mount_proc(means)
         if request.network != "host" and not means.initial:
             namespaces.loopback_up()  # else the zygote has done it
-        _lower_oom_score()
+        set_oom_score(b"0")
         os.chdir("/sandbox")
         gate = _gate(request, means)
         _become_user(request)
@@ -228,14 +228,6 @@ def _become_sandbox(request: _Request, means: _Means) -> NoReturn:
     except Exception as error:  # noqa: BLE001 - the log must have it, and no frame of ours may go on
         os.write(2, f"sandbox: {type(error).__name__}: {error}\n".encode())
         os._exit(70)
-
-
-def _lower_oom_score() -> None:
-    with open("/proc/self/oom_score_adj", "wb", buffering=0) as file:
-        try:
-            file.write(b"0")
-        except PermissionError:
-            pass  # only root may go below what it was started with
 
 
 def _become_user(request: _Request) -> None:
