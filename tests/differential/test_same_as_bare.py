@@ -53,6 +53,11 @@ def test_same_as_bare(
     case: Case, server: Server, client: httpx.Client, require: Callable[[str], None], tmp_path: Path
 ) -> None:
     require(case.runtime)
+    compare(case, server, client, tmp_path)
+
+
+def compare(case: Case, server: Server, client: httpx.Client, tmp_path: Path) -> None:
+    """Assert that a program does in a sandbox of `server` what it does outside."""
     outside = bare.run(case, _environment(server, client, case.runtime), tmp_path)
     inside = _in_sandbox(client, case)
     for name in ("stdout", "stderr"):

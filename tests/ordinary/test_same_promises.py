@@ -35,9 +35,8 @@ from tests.contract.test_view import (
     test_nothing_of_the_server_is_in_proc,
     test_three_descriptors_alone_are_open,
 )
-from tests.differential import bare
 from tests.differential.cases import Case, all_cases
-from tests.differential.test_same_as_bare import _environment, _in_sandbox
+from tests.differential.test_same_as_bare import compare
 from tests.support.server import Server
 
 # One of each kind of thing that could differ: who it is, how it starts and ends, processes, signals, streams, memory.
@@ -80,8 +79,4 @@ def test_same_as_the_bare_interpreter(
     case: Case, server: Server, client: httpx.Client, require: Callable[[str], None], tmp_path: Path
 ) -> None:
     require(case.runtime)
-    outside = bare.run(case, _environment(server, client, case.runtime), tmp_path)
-    inside = _in_sandbox(client, case)
-    for name in ("stdout", "stderr"):
-        assert case.normalised(getattr(inside, name)) == case.normalised(getattr(outside, name)), name
-    assert inside.exit_code == outside.exit_code
+    compare(case, server, client, tmp_path)

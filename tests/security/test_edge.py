@@ -17,7 +17,7 @@ import pytest
 from tests.conftest import Serve
 from tests.security.conftest import api_process
 from tests.support import machine
-from tests.support.calls import body, delete, execute, refusal, stdout, upload
+from tests.support.calls import body, delete, execute, read_to_end, refusal, stdout, upload
 from tests.support.machine import until
 from tests.support.server import Server
 
@@ -39,17 +39,6 @@ def _connect(server: Server, source: str = "127.0.0.1") -> socket.socket:
 def _head(server: Server, *lines: str, path: str = "/execute") -> bytes:
     first = (f"POST {path} HTTP/1.1", "Host: x", f"Authorization: Bearer {server.key}")
     return ("\r\n".join((*first, *lines)) + "\r\n\r\n").encode()
-
-
-def _said(connection: socket.socket) -> bytes:
-    """All that the server says until it hangs up."""
-    parts = []
-    try:
-        while part := connection.recv(65536):
-            parts.append(part)
-    except ConnectionError:
-        pass
-    return b"".join(parts)
 
 
 def _problem(said: bytes, status: int) -> dict[str, str]:
@@ -75,7 +64,7 @@ def _problem(said: bytes, status: int) -> dict[str, str]:
 def test_a_body_that_does_not_come(strict: Server, announced: str, begun: bytes) -> None:
     with _connect(strict) as connection:
         connection.sendall(_head(strict, announced) + begun)
-        assert "too slowly" in _problem(_said(connection), 408)["error"]
+        assert "too slowly" in _problem(read_to_end(connection), 408)["error"]
 
 
 def test_a_body_that_trickles(strict: Server) -> None:
@@ -106,7 +95,7 @@ def test_a_body_behind_another_request_has_its_time(strict: Server) -> None:
         time.sleep(2.5)  # twice the grace and more
         connection.sendall(second[20:])
         assert upload(client, "held", "/sandbox/go", b"").status_code == 200
-        said = _said(connection)
+        said = read_to_end(connection)
         delete(client, "held")
     assert b'"stdout":"first\\n"' in said
     assert b'"stdout":"second\\n"' in said
@@ -117,7 +106,7 @@ def test_requests_without_end_on_one_connection(server: Server) -> None:
     before = machine.resident_bytes(api_process(server))
     with _connect(server) as connection:
         connection.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n" * 5000)
-        said = _said(connection)
+        said = read_to_end(connection)
     assert said.count(b"HTTP/1.1 200 ") < 5000
     assert machine.resident_bytes(api_process(server)) - before < 8 * MIB
 
@@ -142,8 +131,7 @@ def test_what_was_refused_early_is_not_read_for_ever(strict: Server) -> None:
 def test_connections_that_say_nothing_more_are_closed(server: Server) -> None:
     with _connect(server) as connection:
         connection.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
-        answer = b"".join(iter(lambda: connection.recv(4096), b""))  # to the end, which the server makes
-    assert answer.startswith(b"HTTP/1.1 200 ")
+        assert read_to_end(connection).startswith(b"HTTP/1.1 200 ")
 
 
 @pytest.fixture
@@ -175,7 +163,7 @@ def test_an_answer_that_nobody_reads(strict: Server, deaf: socket.socket, close:
         assert deaf.recv(9) == b"HTTP/1.1 "
         assert _served(strict, deaf)
         until(lambda: not _served(strict, deaf), "the server hangs up")
-        said = _said(deaf)
+        said = read_to_end(deaf)
         assert said.startswith(b"200 ")
         assert len(said) < 40_000_000
         assert stdout(client, "print('served')") == "served\n"
@@ -195,7 +183,7 @@ def test_a_stream_that_nobody_reads(strict: Server, deaf: socket.socket) -> None
             # The one place is taken until the stream is cut off.
             assert stdout(client, "print('next')") == "next\n"
         assert max(peaks) - before < 48 * MIB
-        assert b'"exit"' not in _said(deaf)
+        assert b'"exit"' not in read_to_end(deaf)
 
 
 def test_too_many_connections_are_told(serve: Serve) -> None:
@@ -207,7 +195,7 @@ def test_too_many_connections_are_told(serve: Serve) -> None:
         for sent in (b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n", b""):  # also one that says nothing is told
             with _connect(running) as fifth:
                 fifth.sendall(sent)
-                said = _said(fifth)
+                said = read_to_end(fifth)
                 assert _problem(said, 503)["code"] == "at_capacity"
                 assert b"retry-after: 1" in said
         # Another address has places of its own, as long as there are any.
@@ -217,7 +205,7 @@ def test_too_many_connections_are_told(serve: Serve) -> None:
             assert other.recv(4096).startswith(b"HTTP/1.1 200 ")
         with _connect(running, "127.0.0.3") as seventh:
             seventh.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
-            _problem(_said(seventh), 503)
+            _problem(read_to_end(seventh), 503)
         mine.pop().close()
         until(lambda: _healthy(running), "a place that was given back")
 
@@ -225,7 +213,7 @@ def test_too_many_connections_are_told(serve: Serve) -> None:
 def _healthy(server: Server) -> bool:
     with _connect(server) as connection:
         connection.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
-        return _said(connection).startswith(b"HTTP/1.1 200 ")
+        return read_to_end(connection).startswith(b"HTTP/1.1 200 ")
 
 
 def test_more_connections_than_there_are_descriptors(serve: Serve) -> None:

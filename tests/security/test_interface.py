@@ -16,7 +16,19 @@ from tests.conftest import Serve
 from tests.security import containment
 from tests.security.conftest import api_process
 from tests.support import machine
-from tests.support.calls import body, delete, download, events, execute, joined, refusal, refused, stdout, upload
+from tests.support.calls import (
+    body,
+    delete,
+    download,
+    events,
+    execute,
+    joined,
+    read_to_end,
+    refusal,
+    refused,
+    stdout,
+    upload,
+)
 from tests.support.server import Server
 
 MIB = 1 << 20
@@ -24,17 +36,6 @@ MIB = 1 << 20
 
 def _connect(server: Server) -> socket.socket:
     return socket.create_connection(("127.0.0.1", int(server.url.rpartition(":")[2])), timeout=20)
-
-
-def _said(connection: socket.socket) -> bytes:
-    """All that the server says until it hangs up."""
-    parts = []
-    try:
-        while part := connection.recv(65536):
-            parts.append(part)
-    except ConnectionError:
-        pass  # hung up while we still wrote
-    return b"".join(parts)
 
 
 def test_links_lead_nowhere(client: httpx.Client) -> None:
@@ -150,7 +151,7 @@ def test_heads_without_end(server: Server, start: bytes, repeated: bytes) -> Non
                 sent += len(repeated) * 64
         except ConnectionError:
             pass
-        said = _said(connection)
+        said = read_to_end(connection)
     assert sent < 8 * MIB
     # The answer is lost where the machine's reset overtakes it.
     assert b" 431 " in said.split(b"\r\n")[0] or b" 40" in said.split(b"\r\n")[0] or not said
@@ -183,7 +184,7 @@ def test_heads_that_two_servers_would_read_differently(server: Server, lines: by
     head = b"POST /execute HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %b\r\n%b\r\n\r\n"
     with _connect(server) as connection:
         connection.sendall(head % (server.key.encode(), lines) + smuggled)
-        said = _said(connection)
+        said = read_to_end(connection)
     assert said.startswith(b"HTTP/1.1 400 "), said
     assert said.count(b"HTTP/1.1 ") == 1
     assert list(json.loads(said.partition(b"\r\n\r\n")[2])) == ["error"]
@@ -209,7 +210,7 @@ def test_paths_of_the_interface_are_what_they_are(server: Server, target: str) -
     """No other spelling of the one open route, or of any, reaches it without a key."""
     with _connect(server) as connection:
         connection.sendall(f"GET {target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
-        assert _said(connection).startswith(b"HTTP/1.1 401 ")
+        assert read_to_end(connection).startswith(b"HTTP/1.1 401 ")
 
 
 def test_slow_heads_and_bodies_hold_up_nobody(server: Server, client: httpx.Client) -> None:

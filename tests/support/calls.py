@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import socket
 from collections.abc import Iterator
 from typing import Any
 from urllib.parse import quote
@@ -96,3 +97,14 @@ def parse_events(lines: Iterator[str]) -> Iterator[Json]:
 def joined(received: list[Json], kind: str) -> str:
     """All data of the events of one type."""
     return "".join(event["data"] for event in received if event["type"] == kind)
+
+
+def read_to_end(connection: socket.socket) -> bytes:
+    """All that the server says until it hangs up, also when it does so while something was still written to it."""
+    parts = []
+    try:
+        while part := connection.recv(65536):
+            parts.append(part)
+    except ConnectionError:
+        pass
+    return b"".join(parts)
