@@ -134,7 +134,7 @@ class ExecutionUsage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
-    """What came of an execution. `stdout` and `stderr` are filled in by `collect`."""
+    """What came of an execution, without its output."""
 
     execution_id: str
     sandbox_id: str
@@ -145,8 +145,6 @@ class Result:
     duration_ms: int
     truncated: bool
     usage: ExecutionUsage
-    stdout: str = ""
-    stderr: str = ""
     files: Mapping[str, Content] = field(default_factory=dict)
     file_errors: Mapping[str, str] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
@@ -170,7 +168,7 @@ class Output:
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """Last event. `result` has no output in it: that went by as `Output`."""
+    """Last event. The output went by as `Output`."""
 
     result: Result
 

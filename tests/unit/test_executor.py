@@ -7,6 +7,8 @@ import json
 import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
+from dataclasses import fields
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -64,10 +66,13 @@ async def command(service: Service, script: str, **parts: Any) -> Command:
     return await service.command(body(script, **parts), "key1", None)
 
 
-async def execute(service: Service, script: str, session: str | None = None, **parts: Any) -> Result:
+async def execute(service: Service, script: str, session: str | None = None, **parts: Any) -> Any:
+    """The result, and all of its output."""
     made = await service.command(body(script, **parts), "key1", session)
     async with aclosing(service.executor.stream(made, "key1", session)) as events:
-        return await collect(events)
+        collected = await collect(events)
+    output = {name: "".join(getattr(collected, name)) for name in ("stdout", "stderr")}
+    return SimpleNamespace(**{each.name: getattr(collected.result, each.name) for each in fields(Result)}, **output)
 
 
 async def test_the_events_of_a_plain_execution(service: Service, engine: ScriptedEngine) -> None:

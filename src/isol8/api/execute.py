@@ -15,7 +15,7 @@ from isol8.api.route import DirectRoute, answers, takes
 from isol8.api.state import State, state_of
 from isol8.api.streaming import EventStream
 from isol8.model import Command
-from isol8.service.executor import Collected, gather
+from isol8.service.executor import Collected, collect
 from isol8.wire.request import ExecuteBody
 
 router = APIRouter(route_class=DirectRoute)
@@ -38,7 +38,7 @@ async def execute(request: Request) -> Response:
 
 async def _run(state: State, command: Command, caller: str, session_id: str | None) -> Collected:
     async with aclosing(state.service.executor.stream(command, caller, session_id)) as events:
-        return await gather(events)
+        return await collect(events)
 
 
 @router.post(

@@ -5,10 +5,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import ExitStack, aclosing
+from dataclasses import dataclass
 
 from isol8.engines.base import Engine
 from isol8.engines.sandbox import Sandbox
@@ -105,7 +105,7 @@ class Executor:
         return await self._pools[spec.runtime].acquire(spec.network)
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True)
 class Collected:
     """A result, and the output that belongs to it, in pieces: joined at once, what is large holds up the server."""
 
@@ -114,7 +114,7 @@ class Collected:
     stderr: list[str]
 
 
-async def gather(events: AsyncIterator[Event]) -> Collected:
+async def collect(events: AsyncIterator[Event]) -> Collected:
     """All that comes of a stream. Raises what the stream raises."""
     pieces: dict[str, list[str]] = {"stdout": [], "stderr": []}
     async for event in events:
@@ -125,9 +125,3 @@ async def gather(events: AsyncIterator[Event]) -> Collected:
         else:
             assert isinstance(event, Started)
     raise EngineFailure("the execution ended without a result")
-
-
-async def collect(events: AsyncIterator[Event]) -> Result:
-    """The result, with all output in it. Raises what the stream raises."""
-    all_ = await gather(events)
-    return dataclasses.replace(all_.result, stdout="".join(all_.stdout), stderr="".join(all_.stderr))
