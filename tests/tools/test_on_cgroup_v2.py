@@ -44,10 +44,10 @@ def _directories(mark: str) -> list[Path]:
 
 
 def _started(mark: str, *arguments: str) -> subprocess.Popen[str]:
+    # A shell cannot trap what was ignored when it was started, as nohup and shells in the background have it.
+    command = ["env", "--default-signal=HUP,INT,TERM", str(SCRIPT), *arguments]
     environment = {**os.environ, "MARK": mark}
-    return subprocess.Popen(
-        [SCRIPT, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
-    )
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
 
 
 def _emulators(mark: str) -> set[int]:
