@@ -8,14 +8,10 @@ import os
 
 from isol8.kernel.syscalls import check, libc
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from io import FileIO
-
+PRESENT, EXCLUSIVE = 0x80, 0x81  # bits 63, and 56 of an entry of /proc/PID/pagemap, in its highest byte
 _MADV_POPULATE_WRITE = 23  # Linux 5.14
 _PAGE = os.sysconf("SC_PAGE_SIZE")
-_SMALL_GAP = 4  # pages; a call costs as much as copying a few
+_SMALL_GAP = 2  # pages; a call costs as much as copying a few
 
 
 def keep_out_of_sight(objects: list[object]) -> None:
@@ -29,36 +25,30 @@ def keep_out_of_sight(objects: list[object]) -> None:
         ctypes.pythonapi.PyObject_GC_UnTrack(ctypes.py_object(value))
 
 
-def written_ranges() -> list[tuple[int, int]]:
-    """(start, length) in bytes of the private memory that this process has written to so far."""
-    ranges: list[tuple[int, int]] = []
-    with open("/proc/self/maps") as table, open("/proc/self/pagemap", "rb", buffering=0) as pages:
+def pages(wanted: int, process: int | str = "self") -> set[int]:
+    """The numbers of a process's writable private pages whose state is PRESENT or EXCLUSIVE; see
+    Documentation/admin-guide/mm/pagemap.rst. After a fork, those that are EXCLUSIVE were written to since."""
+    found: set[int] = set()
+    with open(f"/proc/{process}/maps") as table, open(f"/proc/{process}/pagemap", "rb", buffering=0) as states:
         for line in table.readlines():
             addresses, permissions = line.split(" ", 2)[:2]
             if permissions == "rw-p":
-                start, end = (int(address, 16) for address in addresses.split("-"))
-                ranges += _present(pages, start, end)
-    return ranges
+                start, end = (int(address, 16) // _PAGE for address in addresses.split("-"))
+                states.seek(start * 8)
+                top = states.read((end - start) * 8)[7::8]
+                found.update(start + number for number, state in enumerate(top) if state & wanted == wanted)
+    return found
 
 
-def _present(pages: FileIO, start: int, end: int) -> Iterator[tuple[int, int]]:
-    """The parts of one mapping that have pages; see Documentation/admin-guide/mm/pagemap.rst."""
-    pages.seek(start // _PAGE * 8)
-    entries = pages.read((end - start) // _PAGE * 8)
-    first = None
-    gap = 0
-    for number in range((end - start) // _PAGE):
-        present = entries[number * 8 + 7] & 0xC0
-        if present:
-            first = number if first is None else first
-            gap = 0
-        elif first is not None:
-            gap += 1
-            if gap > _SMALL_GAP:
-                yield start + first * _PAGE, (number + 1 - gap - first) * _PAGE
-                first = None
-    if first is not None:
-        yield start + first * _PAGE, (number + 1 - gap - first) * _PAGE
+def ranges(numbers: set[int]) -> list[tuple[int, int]]:
+    """(start, length) in bytes of pages, with small gaps between them closed."""
+    spans: list[list[int]] = []
+    for number in sorted(numbers):
+        if spans and number - spans[-1][1] <= _SMALL_GAP:
+            spans[-1][1] = number + 1
+        else:
+            spans.append([number, number + 1])
+    return [(start * _PAGE, (end - start) * _PAGE) for start, end in spans]
 
 
 def populate(ranges: list[tuple[int, int]]) -> None:

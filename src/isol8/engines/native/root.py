@@ -36,8 +36,8 @@ _ETC_WRITTEN = {
 }
 _OPEN_TO_ALL = stat.S_IROTH | stat.S_IXOTH
 _BOOT_MODULES = (
-    "__init__.py", "engines/__init__.py", "engines/native/__init__.py", "engines/native/zygote.py",
-    "engines/native/boot/*.py", "kernel/*.py", "runner/*.py",
+    "__init__.py", "engines/__init__.py", "engines/native/__init__.py", "engines/native/ending.py",
+    "engines/native/rehearsal.py", "engines/native/zygote.py", "engines/native/boot/*.py", "kernel/*.py", "runner/*.py",
 )  # fmt: skip
 _TOP_LEVEL = ("bin", "lib", "lib32", "lib64", "libx32", "sbin")
 DEVICES = {"null": (1, 3), "zero": (1, 5), "full": (1, 7), "random": (1, 8), "urandom": (1, 9), "tty": (5, 0)}

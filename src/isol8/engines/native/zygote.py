@@ -14,7 +14,7 @@ zygote itself does costs less than in the clone, whose every page is copied when
   5. becomes the runner, process 1, and forks the worker.
 
 When a worker is released, `hold` simply returns, and the interpreter goes on to run /sandbox/main.py by itself: there
-is no frame, module, argument or flag of ours in it, because it *is* `python3 /sandbox/main.py`.
+is no frame, module, argument or flag of ours in it, because it *is* `python3 /sandbox/main.py`. How it ends: ending.py.
 
 Standard library only, and little of it: see kernel/__init__.py.
 """
@@ -27,6 +27,8 @@ import gc
 import os
 import sys
 
+from isol8.engines.native.ending import Ending
+from isol8.engines.native.rehearsal import rehearse
 from isol8.kernel import gates, landlock, memory, mounts, namespaces, privileges, seccomp, user_namespaces
 from isol8.runner.frames import unpack_fields
 from isol8.runner.loop import Boot, Runner
@@ -39,9 +41,11 @@ if TYPE_CHECKING:
 
 CONTROL = 3  # the descriptor of the socket to the supervisor
 _Frame = type(sys._getframe())  # without importing `types`
+PROGRAM = "/sandbox/main.py"
 _BOOT_DIR = "/run/isol8"
 _MAX_REQUEST_BYTES = 128 * 1024
 _MAX_DESCRIPTORS = 8
+_REHEARSAL_TIMEOUT_S = 20  # well below what a request is waited for
 _NAMESPACES = namespaces.CLONE_NEWNS | namespaces.CLONE_NEWIPC | namespaces.CLONE_NEWUTS
 # Where the zygote lives between requests; in a user namespace it could not come back to the machine's network.
 _HOME = ("mnt", "ipc", "uts")
@@ -72,7 +76,9 @@ class _Means:
             self.ruleset = landlock.ruleset_for("/")
         except OSError:
             self.ruleset = -1  # an extra where there is one; `isol8 doctor` says why not
-        self.written: list[tuple[int, int]] = []
+        self.rehearsed = False
+        self.runner_writes: list[tuple[int, int]] = []
+        self.program_writes: list[tuple[int, int]] = []
 
 
 class _Request:
@@ -100,6 +106,7 @@ def hold(before: tuple[set[str], set[str]], namespace: dict[str, object]) -> Non
     before anything of ours was imported. Returns in processes that are to run the user's program, and then
     `namespace` is that of the machine's own sitecustomize. Raises ImportError there if the machine has none.
     """
+    ending = Ending()
     original = namespace["__file__"]
     sys.path.remove(_BOOT_DIR)
     mounts.unmount(f"{_BOOT_DIR}/isol8")
@@ -113,6 +120,7 @@ def hold(before: tuple[set[str], set[str]], namespace: dict[str, object]) -> Non
     except Released:
         pass
     _forget(before, namespace)
+    ending.begin(PROGRAM)
     if code is None:
         raise ImportError("No module named 'sitecustomize'", name="sitecustomize")
     exec(code, namespace)
@@ -145,17 +153,18 @@ def _forget(before: tuple[set[str], set[str]], namespace: dict[str, object]) -> 
 
 
 def _serve(means: _Means) -> NoReturn:
-    """Clone a sandbox for every request. Only the clones' workers leave, by Released."""
+    """Clone a sandbox for every request. Only what is to run a program leaves, by Released."""
     control = _socket.socket(fileno=CONTROL)
     home = [namespaces.open_own(name) for name in (*_HOME, *(("net",) if means.initial else ()))]
     gc.collect()
-    means.written = memory.written_ranges()
     memory.keep_out_of_sight([value for value in gc.get_objects() if not isinstance(value, _Frame)])
     control.send(b"ready")
     while True:
         payload, ancillary, _, _ = control.recvmsg(_MAX_REQUEST_BYTES, _socket.CMSG_SPACE(4 * _MAX_DESCRIPTORS))
         if not payload:
             os._exit(0)
+        if not means.rehearsed:
+            _rehearse(_Request(payload, [-1]), means, home)
         descriptors = _descriptors(ancillary)
         request = _Request(payload, descriptors)
         answer = _clone(request, home, means.initial)
@@ -169,7 +178,35 @@ def _serve(means: _Means) -> NoReturn:
         control.send(str(answer).encode())
 
 
-def _clone(request: _Request, home: list[int], initial: bool) -> int:
+def _rehearse(request: _Request, means: _Means, home: list[int]) -> None:
+    """Make a sandbox like the one that is asked for, but of this process's own, and learn from it. What goes wrong here
+    would go wrong again: the request itself is refused then."""
+    means.rehearsed = True
+    ours, theirs = _socket.socketpair()
+    request.stream = theirs.fileno()
+    request.boot = Boot("", [], "", 0, forked=True)
+    runner = _clone(request, home, means.initial, parent=0)
+    if runner == 0:
+        ours.close()
+        for descriptor in (CONTROL, *home):
+            os.close(descriptor)
+        _become_sandbox(request, means)
+    theirs.close()
+    try:
+        if runner > 0:
+            ours.settimeout(_REHEARSAL_TIMEOUT_S)
+            means.runner_writes, means.program_writes = written = rehearse(runner, ours, PROGRAM)
+            for ranges in written:
+                memory.keep_out_of_sight([ranges, *ranges])
+    except (OSError, EOFError):
+        pass  # every page is then copied when it is first written to
+    finally:
+        ours.close()
+        if runner > 0:
+            os.waitpid(runner, 0)
+
+
+def _clone(request: _Request, home: list[int], initial: bool, parent: int = namespaces.CLONE_PARENT) -> int:
     """The process id of a clone in new namespaces, or the negative number of an error; 0 in the clone."""
     network = 0 if request.network == "host" else namespaces.CLONE_NEWNET
     own, clones = (network, 0) if initial else (0, network)  # see _HOME
@@ -178,7 +215,7 @@ def _clone(request: _Request, home: list[int], initial: bool) -> int:
         _mount(request)
         if own:
             namespaces.loopback_up()
-        clone = namespaces.clone(namespaces.CLONE_NEWPID | namespaces.CLONE_PARENT | clones)
+        clone = namespaces.clone(namespaces.CLONE_NEWPID | parent | clones)
     except OSError as error:
         clone = -(error.errno or 1)
     if clone:
@@ -202,6 +239,7 @@ def _become_sandbox(request: _Request, means: _Means) -> NoReturn:
         for descriptor in request.cgroups:
             os.write(descriptor, b"0")
             os.close(descriptor)
+        memory.populate(means.runner_writes)
         if "cgroup-namespace" not in request.without:
             namespaces.unshare(namespaces.CLONE_NEWCGROUP)
         _mount_proc(means)
@@ -221,7 +259,7 @@ def _become_sandbox(request: _Request, means: _Means) -> NoReturn:
             seccomp.load_filter(means.filter)
         # The namespace protects process 1 from signals it has no handler for; the interpreter sets one for this.
         _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
-        written = means.written if request.boot.forked else []
+        written = means.program_writes if request.boot.forked else []
         Runner(request.stream, request.boot, lambda: _in_worker(written), gate).serve()
     except BrokenPipeError:
         os._exit(0)  # the server let go of the sandbox

@@ -1,6 +1,8 @@
-sleep 0.05 && echo background &
+mkfifo go
+read -r < go && echo background &
 job=$!
-jobs -r | sed 's/.*sleep/sleep/'
+jobs -r | sed 's/.*read/read/'
+echo > go
 wait "$job"
 echo "waited $?"
 (exit 7) &

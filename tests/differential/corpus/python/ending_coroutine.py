@@ -1,0 +1,6 @@
+async def never():
+    pass
+
+
+waiting = never()
+print("end of file")

@@ -1,0 +1,4 @@
+import noisy
+
+noisy.kept = noisy.Noisy()
+print("end of file")
