@@ -5,7 +5,10 @@ WORKERS := $(shell n=$$(nproc 2>/dev/null || echo 2); [ $$n -lt 2 ] && n=2; echo
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
 
-.PHONY: serve setup test test-v2 check unit format bench bench-soak bench-publish bench-compare lock clean
+# The suites that make sandboxes, on another engine.
+SUITES := tests/contract tests/differential tests/security tests/leak
+
+.PHONY: serve setup test test-v2 test-docker check unit format bench bench-soak bench-publish bench-compare lock clean
 
 serve: ## start the server; prints where it listens and with which key
 	@scripts/bootstrap
@@ -33,6 +36,10 @@ test-v2: setup ## the tests of cgroups once more, on version 2: in an emulated m
 	        -p no:schemathesis -p no:hypothesispytest -m cgroup \
 	        $(V2_TESTS); \
 	fi
+
+test-docker: setup ## the same suites on the Docker engine, beside a daemon of their own (needs root)
+	scripts/with-docker sh -c '$(BIN)/isol8 setup --engine docker && \
+	    $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal --engine docker $(SUITES) tests/docker $(PYTEST_ARGS)'
 
 check: ## format, lint, types, import rule, unit tests
 	@scripts/bootstrap dev

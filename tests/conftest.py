@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.support import daemon, engines
 from tests.support import server as servers
 from tests.support.programs import RUNTIMES
 from tests.support.server import Server
@@ -32,7 +33,34 @@ def pytest_runtest_makereport(
     return report
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`--engine` chooses what makes the sandboxes of every server that tests start."""
+    parser.addoption("--engine", choices=engines.ENGINES, default="native", help="what makes the sandboxes")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Every server that tests start has the engine that was asked for."""
+    engines.CURRENT["engine"] = config.getoption("--engine")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Known differences of the engine must fail; what is only the native engine's is left out."""
+    kept, left_out = [], []
+    for item in items:
+        name = item.nodeid.removeprefix("tests/")
+        if engines.reason(engines.NOT_ABOUT, name):
+            left_out.append(item)
+            continue
+        if difference := engines.reason(engines.DIFFERENCES, name):
+            item.add_marker(pytest.mark.xfail(reason=difference, strict=True))
+        kept.append(item)
+    items[:] = kept
+    config.hook.pytest_deselected(items=left_out)
+
+
 def _require_root() -> None:
+    if engines.CURRENT["engine"] == "docker" and not daemon.reachable():
+        pytest.skip("there is no Docker daemon")
     if os.geteuid() != 0:
         pytest.skip("the native engine needs root")
 

@@ -6,12 +6,9 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
-import json
 import logging
 import os
 import socket
-import subprocess
 import sys
 from collections.abc import Callable
 from signal import SIGTERM
@@ -23,22 +20,16 @@ from isol8.api.crowd import Crowd, affordable_connections, raise_descriptor_limi
 from isol8.api.protocol import Bounds, Protocol
 from isol8.api.rehearsal import rehearse
 from isol8.api.server import create_api
-from isol8.config import Config, Isolation
-from isol8.engines.native.engine import NativeEngine
+from isol8.config import Config
+from isol8.engines.supervised import SupervisedEngine
 from isol8.errors import EngineFailure
-from isol8.kernel import cgroups, privileges
-from isol8.kernel.cgroups import Hierarchy
+from isol8.kernel import privileges
 from isol8.kernel.confinement import give_up_rights
-from isol8.kernel.delegation import allotted
 from isol8.launcher import Child, fork_child, keep_alive
-from isol8.runtimes.base import Install
-from isol8.runtimes.registry import find_installed
+from isol8.supervision import NOBODY, supervise
 
-# The user whom the API process becomes: the one that owns nothing.
-_NOBODY = 65534
 _BACKLOG = 2048
 _GRACE_S = 5
-_RUNTIMES_DIR = "/opt/isol8"
 
 
 def serve(config: Config, announce: Callable[[str, int], None]) -> int:
@@ -49,26 +40,20 @@ def serve(config: Config, announce: Callable[[str, int], None]) -> int:
     """
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     raise_descriptor_limit()
-    installed = find_installed(config.data_dir)
-    if "python" not in installed:
-        raise EngineFailure("no python3 was found in /usr; every sandbox needs it")
-    listener = _listen(config.host, config.port)
-    engine_listener, engine_address = _listen_for_engine()
     owner = os.getpid()
+    with supervise(config, owner) as supervision:
+        listener = _listen(config.host, config.port)
+        engine_listener, engine_address = _listen_for_engine()
 
-    def run_api() -> None:
-        engine_listener.close()  # else this process would wait for itself when the other two are gone
-        greet = None if api.restarts else lambda: announce(*listener.getsockname()[:2])
-        engine = NativeEngine(engine_address, os.geteuid())
-        _run_api(create_api(config, engine, installed), _bounds(config), listener, owner, greet)
+        def run_api() -> None:
+            engine_listener.close()  # else this process would wait for itself when the other two are gone
+            greet = None if api.restarts else lambda: announce(*listener.getsockname()[:2])
+            engine = SupervisedEngine(engine_address, os.geteuid())
+            application = create_api(config, engine, supervision.installed)
+            _run_api(application, _bounds(config), listener, owner, greet)
 
-    api = Child("API process", lambda: fork_child(run_api))
-    with allotted(owner) as hierarchy:
-        supervisor = Child(
-            "supervisor",
-            lambda: _start_supervisor(engine_listener, owner, config.policy.isolation, installed, hierarchy),
-            ended=lambda: _sweep(owner, hierarchy),
-        )
+        api = Child("API process", lambda: fork_child(run_api))
+        supervisor = Child("supervisor", lambda: supervision.start(engine_listener), ended=supervision.sweep)
         return keep_alive([supervisor, api])
 
 
@@ -88,46 +73,6 @@ def _listen_for_engine() -> tuple[socket.socket, str]:
     listener.bind(address)
     listener.listen()
     return listener, address
-
-
-def _environment(installed: dict[str, Install]) -> dict[str, str]:
-    """What every program in a sandbox starts with."""
-    own = [f"{_RUNTIMES_DIR}/{name}/bin" for name, install in installed.items() if install.prefix]
-    path = ":".join([*own, "/usr/local/bin", "/usr/bin", "/bin"])
-    return {"PATH": path, "HOME": "/sandbox", "LANG": "C.UTF-8"}
-
-
-def _start_supervisor(
-    listener: socket.socket, owner: int, isolation: Isolation, installed: dict[str, Install], hierarchy: Hierarchy
-) -> int:
-    options = {
-        "owner": owner,
-        # An ordinary user's supervisor is in a user namespace. That user is 0 there, and everybody else is _NOBODY.
-        "client_uid": 0 if os.geteuid() else _NOBODY,
-        "hierarchy": dataclasses.asdict(hierarchy),
-        "strict": isolation is Isolation.STRICT,
-        "python": installed["python"].executable,
-        "prefixes": {name: install.prefix for name, install in installed.items() if install.prefix},
-        "environment": _environment(installed),
-    }
-    # A fresh interpreter, so that the privileged process holds none of what this one has loaded. -P: the working
-    # directory is the user's, and no place to import from.
-    command = [
-        sys.executable,
-        "-P",
-        "-m",
-        "isol8.engines.native.supervisor",
-        str(listener.fileno()),
-        json.dumps(options),
-    ]
-    return subprocess.Popen(command, pass_fds=[listener.fileno()], stdin=subprocess.DEVNULL).pid
-
-
-def _sweep(owner: int, hierarchy: Hierarchy) -> None:
-    """Remove what a supervisor had no time to remove. Whatever it made is in its cgroups; where there are none, it ends
-    with the supervisor all the same, a moment later."""
-    for path in cgroups.server_group(hierarchy, owner).directories:
-        cgroups.sweep(path, _GRACE_S)
 
 
 class _Server(uvicorn.Server):
@@ -172,7 +117,7 @@ def _run_api(
     server.config.get_loop_factory()
     asyncio.run(rehearse(application))
     os.chdir("/")
-    give_up_rights(_NOBODY, _readable())
+    give_up_rights(NOBODY, _readable())
     privileges.die_with_parent(SIGTERM)
     if os.getppid() != launcher:
         return

@@ -82,6 +82,33 @@ class PoolSizes(Strict):
     deno: Count = 2
 
 
+class EngineName(StrEnum):
+    """What makes the sandboxes."""
+
+    NATIVE = "native"
+    DOCKER = "docker"
+    GVISOR = "gvisor"
+
+
+class Docker(Strict):
+    """For the Docker engine: where the daemon is (empty: as for Docker's own command line), the OCI runtime it should
+    use (empty: its default) and the image that sandboxes are made from (empty: the one that `isol8 setup` has
+    built)."""
+
+    host: str = ""
+    context: str = ""
+    runtime: str = ""
+    image: str = ""
+
+
+class Gvisor(Strict):
+    """For the gVisor engine: the program, and how it comes between a program and the machine's kernel. `ptrace` works
+    everywhere; `systrap` and `kvm` are faster, where runsc and the machine have them."""
+
+    runsc: str = "runsc"
+    platform: str = "ptrace"
+
+
 class Isolation(StrEnum):
     """What to do when the machine cannot enforce an isolation layer. `strict`: not start. `relaxed`: go without it,
     where sandboxes can be made without it, and say so at every start."""
@@ -102,6 +129,7 @@ class Policy(Strict):
     tmp_size: Size = 2048 * _M
     max_output_size: Size = 64 * _M
     networks: tuple[Network, ...] = (Network.NONE,)
+    images: tuple[str, ...] = ()  # what options.image may name, where the engine has images
     isolation: Isolation = Isolation.STRICT
     requests_per_minute: Count = 0  # for each key; 0 is no limit
     max_sessions_per_key: PositiveCount = 100
@@ -127,6 +155,9 @@ class Config(Strict):
     host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535)] = 3000
     api_keys: tuple[Key, ...] = ()
+    engine: EngineName = EngineName.NATIVE
+    docker: Docker = Docker()
+    gvisor: Gvisor = Gvisor()
     data_dir: Annotated[str, AfterValidator(os.path.expanduser)] = Field("~/.isol8", validate_default=True)
     max_concurrent: PositiveCount = 64
     max_queue: Count = 1000
@@ -159,6 +190,11 @@ def load_config(path: str | None = None, environment: Mapping[str, str] | None =
         if name.startswith(_PREFIX) and value:
             _put(tree, name, value)
     return _validate(tree, str(source) if source else "The configuration")
+
+
+def with_engine(config: Config, name: str | None) -> Config:
+    """The configuration with the engine that a command line names, if it names one."""
+    return config.model_copy(update={"engine": EngineName(name)}) if name else config
 
 
 def _find(path: str | None) -> Path | None:

@@ -1,7 +1,7 @@
 """The launcher: the process a user starts. It does nothing but keep the two real ones alive.
 
     isol8 serve (launcher)
-    ├── supervisor     privileged; makes sandboxes (engines/native/supervisor.py)
+    ├── supervisor     privileged; makes sandboxes (engines/supervisor.py)
     └── API            faces the network; no privilege left
 
 Both listening sockets belong to the launcher, so either child can die and come back without a client losing more than

@@ -51,8 +51,10 @@ class Limits:
 class Boot:
     """What waits in a fresh sandbox, so that a `warm` plan need not start an interpreter.
 
-    `forked`: a fork of the sandbox's own Python interpreter. `executable`, `argv`: an interpreter started ahead of
-    time, held where it opens `path`, its program file, for the `opens`th time: the last before it reads it. Neither: a
+    `forked`: a fork of the sandbox's own Python interpreter, where the engine has one. `executable`, `argv`: else an
+    interpreter started ahead of time, held where it opens `path`, its program file, for the `opens`th time: the last
+    before it reads it. Where a sandbox has no means for that, one for which a named pipe in the file's place will do
+    (`pipe`) is held in its reading. Neither: a
     process ready to execute anything.
     """
 
@@ -61,16 +63,21 @@ class Boot:
     argv: tuple[str, ...] = ()
     path: str = ""
     opens: int = 1
+    pipe: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SandboxSpec:
-    """What a sandbox is made from. Only `runtime` and `network` need a sandbox of their own; limits can change."""
+    """What a sandbox is made from. Which of it a live sandbox can change is the engine's to say (`Engine.template`).
+
+    `image` is for engines that have images; empty is the engine's own.
+    """
 
     runtime: str
     limits: Limits
     boot: Boot = Boot()
     network: Network = Network.NONE
+    image: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,6 +88,7 @@ class Command:
     source: Content
     limits: Limits
     network: Network = Network.NONE
+    image: str = ""  # for engines that have images; empty is the engine's own
     timeout_ms: int
     output_bytes: int  # cap of each of stdout and stderr
     extension: str | None = None  # ".mjs"; None is the runtime's own

@@ -9,11 +9,12 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
+from collections.abc import Hashable, Iterable
 
 from isol8.engines.base import Engine
 from isol8.engines.sandbox import Sandbox
 from isol8.errors import EngineFailure
-from isol8.model import Network, SandboxSpec
+from isol8.model import SandboxSpec
 from isol8.tasks import Tasks
 
 _LOG = logging.getLogger("isol8.pool")
@@ -42,18 +43,13 @@ class Pool:
         """Begin to fill. Returns at once."""
         self._top_up()
 
-    async def acquire(self, network: Network = Network.NONE) -> Sandbox:
+    async def acquire(self) -> Sandbox:
         """A sandbox that nobody has used, with the pool's own limits. The caller must destroy it.
 
         Raises EngineFailure.
         """
         if self._closed:
             raise EngineFailure("the server is stopping")
-        if network is not self._spec.network:
-            spec = SandboxSpec(
-                runtime=self._spec.runtime, limits=self._spec.limits, boot=self._spec.boot, network=network
-            )
-            return await self._engine.create(spec)
         while self._warm:
             sandbox = self._warm.popleft()
             self._top_up_in_time()
@@ -152,3 +148,30 @@ class Pool:
         while self._warm:
             self._tasks.start(self._engine.destroy(self._warm.popleft()))
         await self._tasks.finish()
+
+
+class Pools:
+    """The pools of a server: one for each spec in `specs`, with the number of sandboxes that wait in it."""
+
+    def __init__(self, engine: Engine, specs: Iterable[tuple[SandboxSpec, int]]) -> None:
+        self._engine = engine
+        self._specs = list(specs)
+        self._pools: dict[Hashable, Pool] = {}
+
+    def start(self) -> None:
+        """Begin to fill them. The engine has been started: only then does it know its templates. Returns at once."""
+        for spec, size in self._specs:
+            pool = self._pools[self._engine.template(spec)] = Pool(self._engine, spec, size)
+            pool.start()
+
+    async def acquire(self, spec: SandboxSpec) -> Sandbox:
+        """A sandbox that nobody has used, from the pool of the spec's template or, where there is none, made now. Its
+        limits may be others than the spec's. The caller must destroy it. Raises EngineFailure.
+        """
+        pool = self._pools.get(self._engine.template(spec))
+        return await (pool.acquire() if pool else self._engine.create(spec))
+
+    async def close(self) -> None:
+        """Destroy all that waits."""
+        for pool in self._pools.values():
+            await pool.close()

@@ -91,7 +91,6 @@ def test_different_sandboxes_hash_differently(client: httpx.Client) -> None:
     assert len({stdout(client, code) for _ in range(4)}) == 4
 
 
-@pytest.mark.xfail(reason="known gap: sandboxes forked from one booted interpreter share its hash seed")
 def test_hash_seeds_differ(client: httpx.Client) -> None:
     assert len({stdout(client, "print(hash('a string'))") for _ in range(8)}) > 1
 

@@ -38,11 +38,14 @@ def data_dir() -> Path:
     return Path(os.environ.get("ISOL8_DATA_DIR", "~/.isol8")).expanduser()
 
 
-def run(case: Case, environment: Mapping[str, str], directory: Path) -> Ending:
-    """Run a case in a root of its own made of the machine's directories. Needs root; leaves nothing behind."""
-    prefixes = {f"/opt/isol8/{name}": str(data_dir() / "runtimes" / name) for name in ("node", "bun", "deno")}
+def run(case: Case, environment: Mapping[str, str], directory: Path, image: Path | None = None) -> Ending:
+    """Run a case in a root of its own made of the machine's directories, or of those of an image. Needs root; leaves
+    nothing behind."""
+    runtimes = image / "opt" / "isol8" if image else data_dir() / "runtimes"
+    prefixes = {f"/opt/isol8/{name}": str(runtimes / name) for name in ("node", "bun", "deno")}
     executable, *typed = COMMANDS[case.runtime]
     spec = {
+        "machine": str(image or "/"),
         "executable": executable,
         "argv": [*typed, case.path],
         "env": {**environment, **case.env},

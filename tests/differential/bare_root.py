@@ -1,10 +1,11 @@
 """Process 1 of the bare side: lays out a root directory like the sandbox's and runs one program in it.
 
 Started by `unshare --mount --pid --fork`, as root, with the path of a JSON file that says what to run. The new root is
-a tmpfs over an existing directory, visible in this mount namespace alone; it binds every directory of the
-machine's root and adds `/sandbox` and `/opt/isol8`, so that nothing is made on the machine itself. The program is
-a child, not process 1, because the kernel treats signals of process 1 specially. When this process ends, the kernel
-kills what the program left running. Standard library only: it runs under the machine's own Python.
+a tmpfs over an existing directory, visible in this mount namespace alone; it binds every directory of the machine's
+root (or of `machine`, the files of an image) and adds `/sandbox` and `/opt/isol8`, so that nothing is made on the
+machine itself. The program is a child, not process 1, because the kernel treats signals of process 1 specially. When
+this process ends, the kernel kills what the program left running. Standard library only: it runs under the machine's
+own Python.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from pathlib import Path
 MS_NOSUID, MS_BIND, MS_REC, MS_PRIVATE = 2, 4096, 16384, 1 << 18
 ROOT = "/mnt"
 UID = GID = 54321
+OF_THE_KERNEL = ("dev", "sys")
 SKIPPED = ("sandbox", "opt", "proc", "tmp", "lost+found")
 libc = ctypes.CDLL(None, use_errno=True)
 
@@ -36,16 +38,19 @@ def bind(source: str, target: str) -> None:
     mount(source, target, flags=MS_BIND | MS_REC)
 
 
-def build_root(prefixes: dict[str, str]) -> None:
+def build_root(machine: str, prefixes: dict[str, str]) -> None:
     mount("none", "/", flags=MS_REC | MS_PRIVATE)
     mount("tmpfs", ROOT, "tmpfs", options="mode=755")
-    for entry in os.scandir("/"):
-        if entry.name in SKIPPED or entry.path == ROOT:
+    for entry in os.scandir(machine):
+        if entry.name in SKIPPED or entry.path == ROOT or (machine != "/" and entry.name in OF_THE_KERNEL):
             continue
         if entry.is_symlink():
             os.symlink(os.readlink(entry.path), f"{ROOT}/{entry.name}")
         elif entry.is_dir():
             bind(entry.path, f"{ROOT}/{entry.name}")
+    if machine != "/":
+        for name in OF_THE_KERNEL:
+            bind(f"/{name}", f"{ROOT}/{name}")
     for name in ("proc", "sandbox", "tmp"):
         os.mkdir(f"{ROOT}/{name}")
     mount("proc", f"{ROOT}/proc", "proc")
@@ -91,7 +96,7 @@ def become_the_program(executable: str, argv: list[str], environment: dict[str, 
 
 def main() -> int:
     spec = json.loads(Path(sys.argv[1]).read_text())
-    build_root(spec["prefixes"])
+    build_root(spec["machine"], spec["prefixes"])
     write_files(spec["files"])
     child = os.fork()
     if child == 0:

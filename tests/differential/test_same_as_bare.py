@@ -50,15 +50,23 @@ def test_the_corpus_is_large_enough() -> None:
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.runtime}-{case.name}{case.extension}")
 def test_same_as_bare(
-    case: Case, server: Server, client: httpx.Client, require: Callable[[str], None], tmp_path: Path
+    case: Case,
+    server: Server,
+    client: httpx.Client,
+    require: Callable[[str], None],
+    tmp_path: Path,
+    image_files: Path | None,
 ) -> None:
     require(case.runtime)
-    compare(case, server, client, tmp_path)
+    compare(case, server, client, tmp_path, image_files)
 
 
-def compare(case: Case, server: Server, client: httpx.Client, tmp_path: Path) -> None:
-    """Assert that a program does in a sandbox of `server` what it does outside."""
-    outside = bare.run(case, _environment(server, client, case.runtime), tmp_path)
+def compare(
+    case: Case, server: Server, client: httpx.Client, tmp_path: Path, image_files: Path | None = None
+) -> None:
+    """Assert that a program does in a sandbox of `server` what it does outside: on the machine, or among the files of
+    the image that its sandboxes are made from."""
+    outside = bare.run(case, _environment(server, client, case.runtime), tmp_path, image_files)
     inside = _in_sandbox(client, case)
     for name in ("stdout", "stderr"):
         assert case.normalised(getattr(inside, name)) == case.normalised(getattr(outside, name)), name

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 import pytest
 
-from isol8.engines.native.engine import NativeEngine
 from isol8.engines.sandbox import Exit, Sandbox
+from isol8.engines.supervised import SupervisedEngine
 from isol8.kernel import cgroups
 from isol8.model import Boot, Limits, Network, Plan, SandboxSpec
 from tests.support import machine
@@ -26,7 +26,7 @@ ENVIRONMENT = {"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": "/sandbox", "LANG
 class Lab:
     """An engine, and the supervisor it speaks to."""
 
-    engine: NativeEngine
+    engine: SupervisedEngine
     supervisor: subprocess.Popen[bytes]
 
     async def create(self, limits: Limits = LIMITS, network: Network = Network.NONE) -> Sandbox:
@@ -75,7 +75,7 @@ async def lab() -> AsyncIterator[Lab]:
     }
     command = [sys.executable, "-m", "isol8.engines.native.supervisor", str(listener.fileno()), json.dumps(options)]
     supervisor = await asyncio.to_thread(subprocess.Popen, command, pass_fds=[listener.fileno()])
-    engine = NativeEngine(address, os.getuid())
+    engine = SupervisedEngine(address, os.getuid())
     await engine.start()
     yield Lab(engine, supervisor)
     children = machine.descendants(supervisor.pid)

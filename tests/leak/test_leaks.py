@@ -17,11 +17,11 @@ import pytest
 
 from tests.conftest import Serve
 from tests.leak.mixture import kinds
-from tests.support import machine
+from tests.support import engines, machine
 from tests.support.calls import body, execute, parse_events
 from tests.support.server import KEY, SMALL_POOL, STOP_SECONDS, Server, serving, start
 
-WARM_UP, MEASURED, AT_ONCE = 150, 350, 8
+AT_ONCE = 8
 MIB = 1 << 20
 # Other test processes have servers of their own then; only what carries this server's name can be counted.
 ALONE = "PYTEST_XDIST_WORKER" not in os.environ
@@ -94,10 +94,11 @@ def fresh(serve: Serve) -> Server:
 @pytest.mark.slow
 def test_500_mixed_executions_leave_nothing(fresh: Server) -> None:
     ready = _ready(fresh)
-    _run(fresh, range(WARM_UP), ready)
+    warm_up, measured = (150, 350) if engines.CURRENT["engine"] == "native" else (40, 80)
+    _run(fresh, range(warm_up), ready)
     before = _settled(fresh)
     memory = {pid: machine.resident_bytes(pid) for pid in _lasting(fresh)}
-    _run(fresh, range(WARM_UP, WARM_UP + MEASURED), ready)
+    _run(fresh, range(warm_up, warm_up + measured), ready)
     after = _settled(fresh)
     assert after == before
     grown = {pid: (machine.resident_bytes(pid) - size) / MIB for pid, size in memory.items()}

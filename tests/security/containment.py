@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import uuid
 from typing import Any
@@ -56,7 +57,7 @@ RUNNER = """
 import json, os, resource
 told = {}
 def attempt(name, work):
-    try: work(); told[name] = 'done'
+    try: told[name] = 'nothing' if work() == b'' else 'done'
     except OSError as error: told[name] = type(error).__name__
 for name in ('environ', 'maps', 'mem', 'fd', 'root', 'cwd', 'exe', 'ns/mnt', 'stack', 'syscall', 'cmdline'):
     path = f'/proc/1/{name}'
@@ -88,8 +89,13 @@ LINKED = (
 
 def refused_calls(client: httpx.Client, files: dict[str, Any]) -> None:
     """Layer: the seccomp filter."""
-    printed = stdout(client, "chmod +x calls && ./calls", "bash", files=files)
-    answers = [line.split() for line in printed.splitlines()]
+    result = execute(client, "chmod +x calls && ./calls", "bash", files=files)
+    answers = [line.split() for line in result["stdout"].splitlines()]
+    # A filter may kill for the x32 table, which is asked for near the end.
+    if result["exitCode"] == 128 + signal.SIGSYS:
+        assert answers[-1][0] == "raw6", answers
+    else:
+        assert (result["exitCode"], result["stderr"]) == (0, ""), result
     assert len(answers) > 60
     wrong = []
     for name, answer in answers:
@@ -105,8 +111,8 @@ def no_privilege(client: httpx.Client) -> None:
     for fields in seen:
         users = set(fields["Uid"].split()) | set(fields["Gid"].split())
         assert len(users) == 1, users
+        assert set(fields["Groups"].split()) <= users  # Docker lists the group itself
         assert int(users.pop()) > 65536
-        assert fields["Groups"].strip() == ""
         assert {int(fields[name], 16) for name in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")} == {0}
         assert fields["NoNewPrivs"] == "1"
         assert fields["Seccomp"] == "2"
@@ -223,7 +229,7 @@ def read_only_root(client: httpx.Client) -> None:
     """Layer: mounts that are read-only, and give no privilege and no device."""
     printed = stdout(client, "cat /proc/self/mountinfo", "bash")
     mounts = {line.split()[4]: set(line.split()[5].split(",")) for line in printed.splitlines()}
-    assert {"/", "/usr", "/dev", "/proc", "/sandbox", "/tmp", "/dev/shm", "/proc/sys"} <= set(mounts)
+    assert {"/", "/dev", "/proc", "/sandbox", "/tmp", "/dev/shm", "/proc/sys"} <= set(mounts)
     for place, flags in mounts.items():
         assert "nosuid" in flags, place
         assert "nodev" in flags or place == "/dev" or flags >= {"ro", "noexec"}, place

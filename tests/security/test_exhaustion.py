@@ -119,7 +119,7 @@ def test_memory_limit(client: httpx.Client) -> None:
 
 
 def test_the_page_cache_is_inside_the_limit(client: httpx.Client) -> None:
-    code = "find /usr/lib /usr/bin -type f -size +1M 2>/dev/null | head -60 | xargs -d '\\n' cat | wc -c"
+    code = "find /usr/lib /usr/bin /opt/isol8/ -type f -size +1M 2>/dev/null | head -60 | xargs -d '\\n' cat | wc -c"
     result = execute(client, code, "bash", options={"memoryLimit": "64m"})
     assert int(result["stdout"]) > 64 * MIB
     assert result["usage"]["peakMemoryBytes"] <= 64 * MIB
@@ -227,7 +227,7 @@ def test_trees_for_cleanup_to_choke_on(client: httpx.Client, server: Server, ses
     result = execute(client, code, sessionId=session, outputPaths=[long, f"{long}/x"], timeoutMs=60000)
     assert result["stdout"] == "1499\n", result["stderr"]
     assert result["fileErrors"].keys() == {long, f"{long}/x"}
-    groups = [path for path in machine.cgroups(server.pid) if result["containerId"] in path]
+    groups = machine.cgroups_of_sandbox(server.pid, result["containerId"])
     assert groups
     delete(client, session)
     machine.until(lambda: not set(groups) & set(machine.cgroups(server.pid)), "the sandbox is gone", GONE_SECONDS)
@@ -273,5 +273,5 @@ def test_exits_that_take_the_kernel_long(client: httpx.Client, server: Server) -
     result = execute(client, code, timeoutMs=3000)
     assert result["timedOut"], result
     assert int(result["stdout"]) > 4000
-    machine.until(lambda: not [p for p in machine.cgroups(server.pid) if result["containerId"] in p], "it is gone")
+    machine.until(lambda: not machine.cgroups_of_sandbox(server.pid, result["containerId"]), "it is gone")
     assert time.monotonic() - begun < 3 + GONE_SECONDS

@@ -198,7 +198,6 @@ def test_a_busy_neighbour_does_not_starve_the_others(client: httpx.Client) -> No
             delete(client, name)
 
 
-@pytest.mark.xfail(strict=True, reason="sandboxes share the inodes of the machine's /usr: see the threat model")
 def test_what_a_neighbour_reads_is_not_told(client: httpx.Client, session: str) -> None:
     """inotify on a shared read-only file tells of everybody's use of it."""
     execute(client, "print(1)", sessionId=session)

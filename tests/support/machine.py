@@ -15,6 +15,8 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
+from tests.support import daemon, engines
+
 Found = TypeVar("Found")
 
 
@@ -105,6 +107,8 @@ def started(pid: int) -> bytes | None:
 def cgroups(server_pid: int | None = None) -> list[str]:
     """Directories of sandboxes, in every hierarchy, at its top or in a group that was made over to an ordinary user; of
     one server when its main process is given."""
+    if engines.CURRENT["engine"] == "docker":
+        return [path for container in daemon.containers(server_pid) for path in _cgroups_of(container["Id"])]
     name = "isol8-*" if server_pid is None else f"isol8-{server_pid}-*"
     return sorted(
         directory
@@ -112,6 +116,25 @@ def cgroups(server_pid: int | None = None) -> list[str]:
         for start in glob.glob(top)
         for directory, _, _ in os.walk(start)
     )
+
+
+def _cgroups_of(container: str) -> list[str]:
+    """Where Docker's two cgroup drivers put a container, on both versions."""
+    places = (f"docker/{container}", f"system.slice/docker-{container}.scope")
+    return sorted(
+        directory
+        for place in places
+        for start in (f"/sys/fs/cgroup/{place}", f"/sys/fs/cgroup/*/{place}")
+        for directory in glob.glob(start)
+    )
+
+
+def cgroups_of_sandbox(server_pid: int, sandbox: str) -> list[str]:
+    """The directories of one sandbox, by the id that its executions' results have."""
+    if engines.CURRENT["engine"] == "docker":
+        named = [each for each in daemon.containers(server_pid) if f"/isol8-{sandbox}" in each["Names"]]
+        return [path for container in named for path in _cgroups_of(container["Id"])]
+    return [path for path in cgroups(server_pid) if sandbox in path]
 
 
 def members(path: str) -> set[int]:

@@ -18,7 +18,7 @@ from typing import Any
 
 import httpx
 
-from tests.support import machine
+from tests.support import daemon, engines, machine
 
 KEY = "test-key-of-the-suite"
 # Bounds for a machine that is emulated, and busy.
@@ -62,6 +62,7 @@ class Server:
         found = {
             "processes": sorted(self.processes()),
             "cgroups": machine.cgroups(self.pid),
+            "containers": [each["Names"] for each in daemon.containers(self.pid)] if uses_docker() else [],
             "temporary files": sorted(str(path) for path in (self.directory / "tmp").iterdir()),
         }
         return {name: value for name, value in found.items() if value}
@@ -77,6 +78,11 @@ class Server:
         return httpx.Client(base_url=self.url, headers=headers, timeout=seconds, limits=limits, trust_env=False)
 
 
+def uses_docker() -> bool:
+    """Whether the servers' sandboxes are containers."""
+    return engines.CURRENT["engine"] == "docker"
+
+
 def free_port() -> int:
     """A port of the loopback interface that nobody listens on now."""
     with socket.socket() as probe:
@@ -86,7 +92,7 @@ def free_port() -> int:
 
 def _environment(mark: str, port: int, key: str | None, temporary: Path, extra: Mapping[str, str]) -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith("ISOL8_")}
-    own = {"ISOL8_HOST": "127.0.0.1", "ISOL8_PORT": str(port)}
+    own = {"ISOL8_HOST": "127.0.0.1", "ISOL8_PORT": str(port), "ISOL8_ENGINE": engines.CURRENT["engine"]}
     if key is not None:
         own["ISOL8_API_KEY"] = key
     if "ISOL8_DATA_DIR" in os.environ:

@@ -120,6 +120,9 @@ class ScriptedEngine:
         self.gate = asyncio.Event()
         self.gate.set()
 
+    def template(self, spec: SandboxSpec) -> tuple[str, str]:
+        return (spec.runtime, spec.network)
+
     async def start(self) -> None:
         self.calls["start"] += 1
 

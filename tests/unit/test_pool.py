@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from collections.abc import AsyncIterator
 
 import pytest
@@ -10,7 +11,7 @@ import pytest_asyncio
 
 from isol8.errors import EngineFailure
 from isol8.model import Limits, Network, SandboxSpec
-from isol8.pool import Pool
+from isol8.pool import Pool, Pools
 from tests.unit.scripted_engine import ScriptedEngine, until
 
 SPEC = SandboxSpec(
@@ -105,14 +106,6 @@ async def test_giving_up_costs_no_sandbox(pool: Pool, engine: ScriptedEngine) ->
     assert engine.calls["create"] == 3
 
 
-async def test_another_network_is_made_on_the_spot(pool: Pool, engine: ScriptedEngine) -> None:
-    await filled(pool, engine)
-    sandbox = await pool.acquire(Network.HOST)
-    assert sandbox.spec.network is Network.HOST
-    assert engine.calls["create"] == 4
-    await engine.destroy(sandbox)
-
-
 async def test_closing_tells_who_waits_and_destroys_what_comes_late(engine: ScriptedEngine) -> None:
     pool = Pool(engine, SPEC, 1)
     engine.gate.clear()
@@ -126,4 +119,19 @@ async def test_closing_tells_who_waits_and_destroys_what_comes_late(engine: Scri
         await task
     with pytest.raises(EngineFailure, match="stopping"):
         await pool.acquire()
+    assert not engine.live
+
+
+async def test_what_no_pool_is_for_is_made_on_the_spot(engine: ScriptedEngine) -> None:
+    pools = Pools(engine, [(SPEC, 2)])
+    pools.start()
+    await until(lambda: len(engine.live) == 2 and not engine.making)
+    smaller = dataclasses.replace(SPEC, limits=dataclasses.replace(SPEC.limits, pids=3))
+    warm = await pools.acquire(smaller)
+    assert warm.id == "sandbox-001"
+    other = await pools.acquire(dataclasses.replace(SPEC, network=Network.HOST))
+    assert other.spec.network is Network.HOST
+    for sandbox in (warm, other):
+        await engine.destroy(sandbox)
+    await pools.close()
     assert not engine.live

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from isol8.engines.native import unprivileged
-from isol8.engines.native.user_ids import FIRST, PROBE, IdRange, OneUser, UserIds
+from isol8.engines.user_ids import FIRST, PROBE, IdRange, OneUser, UserIds
 from isol8.errors import EngineFailure
 
 

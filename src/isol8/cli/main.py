@@ -13,7 +13,7 @@ from isol8.errors import Isol8Error
 
 _COMMANDS = {
     "serve": "start the server",
-    "setup": "install the runtimes that the machine does not have",
+    "setup": "install the runtimes that the machine does not have, or build the images of an engine",
     "doctor": "show what this machine can run and enforce",
 }
 
@@ -41,10 +41,12 @@ def _parser() -> argparse.ArgumentParser:
     for name, purpose in _COMMANDS.items():
         command = commands.add_parser(name, help=purpose, description=f"{purpose[0].upper()}{purpose[1:]}.")
         command.add_argument("--config", metavar="FILE", help="configuration file, instead of isol8.config.json")
+        command.add_argument(
+            "--engine", choices=["native", "docker", "gvisor"], help="what makes the sandboxes (default native)"
+        )
         if name == "serve":
             command.add_argument("--host", help="address to listen on (default 127.0.0.1)")
             command.add_argument("--port", type=_port, help="port to listen on (default 3000; 0 takes a free one)")
-            command.add_argument("--engine", choices=["native"], default="native", help="what makes the sandboxes")
         if name == "doctor":
             command.add_argument("--json", action="store_true", help="print JSON instead of a table")
         if name == "setup":

@@ -8,14 +8,14 @@ from typing import Any
 
 from isol8.app import serve
 from isol8.cli.greeting import greeting
-from isol8.config import Config, load_config
+from isol8.config import Config, load_config, with_engine
 
 _KEY_BYTES = 24
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Serve with the configuration, its host and port replaced by those of the command line. Without a configured
-    key one is made for this run and printed: a server never runs open."""
+    """Serve with the configuration, its engine, host and port replaced by those of the command line. Without a
+    configured key one is made for this run and printed: a server never runs open."""
     config = _with_arguments(load_config(arguments.config), arguments)
     made = None
     if not config.api_keys:
@@ -30,4 +30,6 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _with_arguments(config: Config, arguments: argparse.Namespace) -> Config:
     given: dict[str, Any] = {"host": arguments.host, "port": arguments.port}
-    return config.model_copy(update={name: value for name, value in given.items() if value is not None})
+    return with_engine(config, arguments.engine).model_copy(
+        update={name: value for name, value in given.items() if value is not None}
+    )

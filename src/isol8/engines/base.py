@@ -7,6 +7,7 @@ which is the same for every engine.
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
@@ -43,6 +44,9 @@ class Engine(Protocol):
     async def close(self) -> None:
         """Destroy every sandbox and free all that the engine holds."""
 
+    def template(self, spec: SandboxSpec) -> Hashable:
+        """What of `spec` a live sandbox cannot change. A warm sandbox serves every spec with its own template."""
+
     async def create(self, spec: SandboxSpec) -> Sandbox:
         """A sandbox nobody has used, booted and waiting. The caller must `destroy` it.
 
@@ -51,7 +55,7 @@ class Engine(Protocol):
 
     async def limit(self, sandbox: Sandbox, limits: Limits) -> None:
         """Put other limits on a live sandbox. Raises EngineFailure, and Conflict when the kernel refuses
-        them (a size below what is in use)."""
+        them (a size below what is in use) or a sandbox of this engine cannot change in that way."""
 
     async def usage(self, sandbox: Sandbox) -> Usage:
         """What the sandbox has consumed, read outside it."""

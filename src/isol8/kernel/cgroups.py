@@ -249,6 +249,30 @@ def server_group(hierarchy: Hierarchy, owner: int, purpose: str = "") -> Group:
     return Group(hierarchy.version, {key: f"{path}/{name}" for key, path in hierarchy.mounts.items()})
 
 
+def group_of(pid: int, hierarchy: Hierarchy, proc: str = "/proc") -> Group | None:
+    """The group that a process is in, made by whomever; None where this machine does not show it."""
+    places: dict[str, str] = {}
+    try:
+        with open(f"{proc}/{pid}/cgroup") as file:
+            for line in file:
+                number, names, path = line.rstrip("\n").split(":", 2)
+                places |= dict.fromkeys(
+                    CONTROLLERS if number == "0" and hierarchy.version == 2 else names.split(","), path
+                )
+    except OSError:
+        return None
+    paths = {key: mount + places[key] for key, mount in hierarchy.mounts.items() if key in places}
+    return Group(hierarchy.version, paths) if paths and all(map(os.path.isdir, paths.values())) else None
+
+
+def process_identity(pid: int) -> str:
+    """A name that no other process of this machine has, now or later. Empty when it is gone."""
+    with open("/proc/sys/kernel/random/boot_id") as file:
+        boot = file.read().strip()
+    started = _start_time(pid)
+    return f"{boot}-{_pid_namespace()}-{pid}-{started}" if started else ""
+
+
 def create_parent(group: Group) -> None:
     """Make a group that will have groups below it, with all controllers switched on for them. Raises OSError."""
     controllers = " ".join(f"+{name}" for name in group.paths if name != "cpuacct")

@@ -105,3 +105,17 @@ def resize_tmpfs(directory: int, size_bytes: int) -> None:
         syscall("fsconfig", context, _FSCONFIG_CMD_RECONFIGURE, None, None, 0)
     finally:
         os.close(context)
+
+
+def resize_in(pid: int, path: str, size_bytes: int) -> None:
+    """Give the tmpfs at `path` (relative) in the root of a process another size. No name on the way may be the
+    process's to change. Raises OSError, see `resize_tmpfs`."""
+    root = os.open(f"/proc/{pid}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        directory = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=root)
+    finally:
+        os.close(root)
+    try:
+        resize_tmpfs(directory, size_bytes)
+    finally:
+        os.close(directory)

@@ -78,13 +78,22 @@ class Held:
         self.path = path
         self.gate = gate
 
+    def serves(self, argv: list[bytes], env: list[bytes], directory: str) -> bool:
+        """Whether it is just what was asked for: its arguments, environment and directory are those it was started
+        with. A user's own site directory is looked at while Python boots, so it needs a fresh one."""
+        as_started = self.argv == argv and not env and directory == "/sandbox"
+        return as_started and not os.path.isdir("/sandbox/.local") and self.gate.in_place()
+
 
 class Runner:
     """See the module's text. `on_fork` is called in every worker right after its fork. Without a `gate` no interpreter
-    is held."""
+    is held. `output` is where frames go when `stream` can only be read."""
 
-    def __init__(self, stream: int, boot: Boot, on_fork: Callable[[], None], gate: Gate | None = None) -> None:
+    def __init__(
+        self, stream: int, boot: Boot, on_fork: Callable[[], None], gate: Gate | None = None, output: int = -1
+    ) -> None:
         self._stream = stream
+        self._output = stream if output < 0 else output
         self._boot = boot
         self._on_fork = on_fork
         self._gate = gate
@@ -117,7 +126,7 @@ class Runner:
     def _send(self, data: bytes) -> None:
         view = memoryview(data)
         while view:
-            view = view[os.write(self._stream, view) :]
+            view = view[os.write(self._output, view) :]
 
     def _step(self) -> None:
         """Wait for something to happen, and see to it."""
@@ -235,7 +244,7 @@ class Runner:
         path, directory = os.fsdecode(single["path"]), os.fsdecode(single["cwd"])
         os.makedirs(directory, exist_ok=True)
         warm = single["warm"] == b"1"
-        if warm and self._held and self._held.argv == argv and self._held.gate.in_place():
+        if warm and self._held and self._held.serves(argv, env, directory):
             worker = self._release_held(self._held, single["source"])
         else:
             self._discard_held()

@@ -136,7 +136,8 @@ def _execute(executable: bytes, argv: list[bytes], env: list[bytes]) -> NoReturn
     _signal.signal(_signal.SIGXFSZ, _signal.SIG_DFL)
     environment = dict(item.partition(b"=")[::2] for item in env)
     try:
-        os.execve(executable, argv, environment)
+        # A mere name is looked up in PATH: in an image that is not ours, nobody knows where its interpreters are.
+        (os.execve if b"/" in executable else os.execvpe)(executable, argv, environment)
     except OSError as error:
         os.write(2, f"{os.fsdecode(executable)}: {error.strerror}\n".encode())
         os._exit(127 if isinstance(error, FileNotFoundError) else 126)

@@ -22,6 +22,7 @@ class Runtime(Protocol):
     """One language."""
 
     name: str
+    command: str  # what it is called in a PATH
     extension: str  # of the program file, with the dot
     install_hint: str  # the command that installs it
 

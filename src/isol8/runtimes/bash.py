@@ -12,6 +12,7 @@ class Bash:
     """`bash /sandbox/main.sh`. It starts faster than a worker could take over."""
 
     name = "bash"
+    command = "bash"
     extension = ".sh"
     install_hint = "apt-get install bash"
 

@@ -12,6 +12,7 @@ class Bun:
     """`bun /sandbox/main.ts`."""
 
     name = "bun"
+    command = "bun"
     extension = ".ts"
     install_hint = "isol8 setup --runtime bun"
 

@@ -12,6 +12,7 @@ class Deno:
     """`deno run -A /sandbox/main.ts`: all permissions, since the sandbox is the boundary."""
 
     name = "deno"
+    command = "deno"
     extension = ".ts"
     install_hint = "isol8 setup --runtime deno"
 

@@ -17,11 +17,14 @@ def _program_path(extension: str) -> str:
     return f"{SANDBOX_DIR}/main{extension}"
 
 
-def wait_at_program(install: Install, *starter: str, extension: str, opens: int = 1) -> Boot:
+def wait_at_program(
+    install: Install, *starter: str, extension: str, opens: int = 1, pipe: bool = False, forked: bool = False
+) -> Boot:
     """What waits for a plan of `lay_out` with the same starter: an interpreter that is about to read its program, which
-    it opens for the `opens`th time then."""
+    it opens for the `opens`th time then. `pipe`, `forked`: see Boot."""
     path = _program_path(extension)
-    return Boot(executable=install.executable, argv=(*starter, path), path=path, opens=opens)
+    argv = (*starter, path)
+    return Boot(executable=install.executable, argv=argv, path=path, opens=opens, pipe=pipe, forked=forked)
 
 
 def lay_out(command: Command, install: Install, *starter: str, extension: str, warm: bool) -> Plan:

@@ -15,6 +15,7 @@ class Node:
     """`node /sandbox/main.js`."""
 
     name = "node"
+    command = "node"
     extension = ".js"
     install_hint = "isol8 setup --runtime node"
 
@@ -22,7 +23,7 @@ class Node:
         return find_prefix(self.name, data_dir)
 
     def boot(self, install: Install) -> Boot:
-        return wait_at_program(install, "node", extension=self.extension)
+        return wait_at_program(install, "node", extension=self.extension, pipe=True)
 
     def plan(self, command: Command, install: Install) -> Plan:
         warm = starts_alike(command, self.extension) and not any(path in command.files for path in _PACKAGE_FILES)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
+
 from isol8.model import Boot, Command, Plan
 from isol8.runtimes.base import Install
-from isol8.runtimes.layout import changes_boot, lay_out
+from isol8.runtimes.layout import changes_boot, lay_out, wait_at_program
 from isol8.runtimes.machine import find_in_usr
 
+# PEP 263, as CPython reads it: in a comment on one of the first two lines.
+_ENCODING = re.compile(rb"[ \t\f]*#.*?coding[:=][ \t]*(?!(?i:utf[-_]8)\b)[-\w.]+")
 # The end record of a zip archive: `python3 file` runs a file with one as an application.
 _ZIP_END = b"PK\x05\x06"
 
@@ -15,6 +19,7 @@ class Python:
     """`python3 /sandbox/main.py`."""
 
     name = "python"
+    command = "python3"
     extension = ".py"
     install_hint = "apt-get install python3"
 
@@ -22,7 +27,7 @@ class Python:
         return find_in_usr("python3", ["/usr/bin/python3"])
 
     def boot(self, install: Install) -> Boot:
-        return Boot(forked=True)
+        return wait_at_program(install, "python3", extension=self.extension, pipe=True, forked=True)
 
     def plan(self, command: Command, install: Install) -> Plan:
         warm = not (changes_boot(command) or _not_plain_source(command))
@@ -30,5 +35,8 @@ class Python:
 
 
 def _not_plain_source(command: Command) -> bool:
-    """Whether `python3 file` might do something other than compile the file's text and run it."""
-    return command.extension not in (None, ".py") or b"\0" in command.source or _ZIP_END in command.source
+    """Whether `python3 file` might do something other than compile the file's text, which is UTF-8, and run it. To read
+    another encoding CPython seeks in the file, and a held interpreter's is a pipe."""
+    source = command.source
+    named = any(_ENCODING.match(line) for line in source.splitlines()[:2])
+    return named or command.extension not in (None, ".py") or b"\0" in source or _ZIP_END in source

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import ExitStack, aclosing
 from dataclasses import dataclass
 
@@ -14,7 +14,7 @@ from isol8.engines.base import Engine
 from isol8.engines.sandbox import Sandbox
 from isol8.errors import EngineFailure, Isol8Error
 from isol8.model import Command, Event, Finished, Output, Result, SandboxSpec, Started
-from isol8.pool import Pool
+from isol8.pool import Pools
 from isol8.service.admission import Admission
 from isol8.service.audit import AuditEntry
 from isol8.service.execution import Execution
@@ -31,7 +31,7 @@ class Executor:
         self,
         engine: Engine,
         languages: Languages,
-        pools: Mapping[str, Pool],
+        pools: Pools,
         admission: Admission,
         sessions: Sessions,
         tasks: Tasks,
@@ -102,7 +102,7 @@ class Executor:
         self._tasks.start(self._engine.destroy(sandbox))
 
     async def _make(self, spec: SandboxSpec) -> Sandbox:
-        return await self._pools[spec.runtime].acquire(spec.network)
+        return await self._pools.acquire(spec)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from isol8.errors import InvalidRequest
-from isol8.model import SANDBOX_DIR, Command, Plan, SandboxSpec
+from isol8.model import SANDBOX_DIR, Boot, Command, Plan, SandboxSpec
 from isol8.runtimes.base import Install, Runtime
 
 _SETUP_PATH = "/tmp/setup.sh"
@@ -40,10 +40,13 @@ class Languages:
         """Names of the installed ones."""
         return [name for name in self._runtimes if name in self._installed]
 
-    def _find(self, name: str) -> tuple[Runtime, Install]:
+    def _find(self, command: Command) -> tuple[Runtime, Install]:
+        name = command.runtime
         runtime = self._runtimes.get(name)
         if runtime is None:
             raise InvalidRequest(f"Unknown runtime; there are {', '.join(self._runtimes)}")
+        if command.image:  # nobody knows what is in it: the sandbox looks its interpreters up
+            return runtime, Install(executable=runtime.command, version="", prefix=None)
         install = self._installed.get(name)
         if install is None:
             raise InvalidRequest(f"The runtime {name} is not installed; install it with: {runtime.install_hint}")
@@ -51,14 +54,18 @@ class Languages:
 
     def spec(self, command: Command) -> SandboxSpec:
         """What a sandbox for the command is made from. Raises InvalidRequest when its runtime is not there."""
-        runtime, install = self._find(command.runtime)
+        runtime, install = self._find(command)
         return SandboxSpec(
-            runtime=command.runtime, limits=command.limits, boot=runtime.boot(install), network=command.network
+            runtime=command.runtime,
+            limits=command.limits,
+            boot=Boot() if command.image else runtime.boot(install),
+            network=command.network,
+            image=command.image,
         )
 
     def plan(self, command: Command) -> Plan:
         """The command laid out. Raises InvalidRequest when its runtime is not there."""
-        runtime, install = self._find(command.runtime)
+        runtime, install = self._find(command)
         return runtime.plan(command, install)
 
     def setup_plan(self, command: Command) -> Plan | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TypeVar
 
-from isol8.config import Config
+from isol8.config import Config, EngineName
 from isol8.errors import Forbidden, InvalidRequest
 from isol8.model import SANDBOX_DIR, Command, Limits, Network, SandboxSpec
 from isol8.sizes import format_size
@@ -43,6 +43,7 @@ def to_command(body: ExecuteBody, config: Config, standing: SandboxSpec | None =
         source=request.code or request.cmd or b"",
         limits=_limits(options, config, standing.limits if standing else default_limits(config)),
         network=_network(options, config, standing.network if standing else config.defaults.network),
+        image=options.image if options.image is not None else standing.image if standing else "",
         timeout_ms=_timeout_ms(request, options, config),
         output_bytes=_output_bytes(options, config),
         extension=request.file_extension if request.cmd is None else None,
@@ -106,11 +107,18 @@ def _check_features(request: ExecutionRequest, options: ExecutionOptions, config
     if request.code_url is not None and not config.policy.code_url:
         raise InvalidRequest("request.codeUrl is off on this server; policy.codeUrl in its configuration turns it on")
     if options.image is not None:
-        raise Forbidden("options.image is not allowed: this server's engine has no images")
+        _check_image(options.image, config)
     if options.security is not None:
         raise Forbidden("options.security is not allowed by this server's policy")
     if options.readonly_root_fs is False:
         raise Forbidden("options.readonlyRootFs is always true on this server")
+
+
+def _check_image(image: str, config: Config) -> None:
+    if config.engine is not EngineName.DOCKER:
+        raise Forbidden("options.image is not allowed: this server's engine has no images")
+    if image not in config.policy.images:
+        raise Forbidden("options.image is not among what this server allows (policy.images)")
 
 
 def _check_sizes(command: Command, config: Config) -> None:

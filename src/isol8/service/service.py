@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from isol8.config import Config
 from isol8.engines.base import Engine
 from isol8.model import Command, Network, SandboxSpec
-from isol8.pool import Pool
+from isol8.pool import Pools
 from isol8.runtimes.base import Install, Runtime
 from isol8.service.admission import Admission
 from isol8.service.executor import Executor
@@ -32,10 +32,13 @@ class Service:
         self._fetcher = Fetcher(config.policy.max_code_size)
         self.languages = Languages(runtimes, installed)
         self.sessions = self._make_sessions()
-        self._pools = {
-            name: Pool(engine, self._warm_spec(runtimes[name], installed[name]), getattr(config.pool, name, 0))
-            for name in self.languages.ready()
-        }
+        self._pools = Pools(
+            engine,
+            [
+                (self._warm_spec(runtimes[name], installed[name]), getattr(config.pool, name, 0))
+                for name in self.languages.ready()
+            ],
+        )
         admission = Admission(config.max_concurrent, config.max_queue, config.policy.requests_per_minute)
         self.executor = Executor(
             engine,
@@ -81,13 +84,11 @@ class Service:
     async def start(self) -> None:
         """Start the engine and begin to fill the pools. Raises EngineFailure."""
         await self._engine.start()
-        for pool in self._pools.values():
-            pool.start()
+        self._pools.start()
 
     async def close(self) -> None:
         """End all sessions, destroy all sandboxes, close the engine."""
         await self.sessions.close()
-        for pool in self._pools.values():
-            await pool.close()
+        await self._pools.close()
         await self._tasks.finish()
         await self._engine.close()

@@ -77,7 +77,7 @@ class Session:
     async def lease(self, spec: SandboxSpec, make: Callable[[SandboxSpec], Awaitable[Sandbox]]) -> Lease:
         """The session's sandbox, made if there is none, for the one whose turn it is. Releasing it ends the turn.
 
-        Raises Conflict when it has another network or was deleted, EngineFailure when it cannot be made.
+        Raises Conflict when it has another network or image, or was deleted, EngineFailure when it cannot be made.
         """
         self._drop_dead()
         warnings = (_NEW_SANDBOX,) if self._lost else ()
@@ -91,6 +91,8 @@ class Session:
             raise Conflict(
                 f"The session's network is {self._sandbox.spec.network}; it cannot change while the session lives"
             )
+        elif self._sandbox.spec.image != spec.image:
+            raise Conflict("The session's image cannot change while the session lives")
         return Lease(self._sandbox, self._give_back, self.check, warnings)
 
     def _drop_dead(self) -> None:

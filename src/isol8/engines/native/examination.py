@@ -9,6 +9,7 @@ import socket
 from collections.abc import Callable
 
 from isol8.engines.base import Layer, Need
+from isol8.engines.layers import missing
 from isol8.engines.native import layers
 from isol8.engines.native.probes import probe
 from isol8.engines.native.sandboxes import Means, Sandboxes
@@ -45,7 +46,7 @@ async def prepare(
     for controller, reason in refused.items():
         problems |= dict.fromkeys(_LAYER_OF[controller], f"{controller}: {reason}")
     found = layers.judge(problems, standing.layers)
-    if layers.missing(found, {Need.STRICT, Need.EXTRA}):
+    if missing(found, {Need.STRICT, Need.EXTRA}):
         return None, found
     usable = hierarchy.only(hierarchy.mounts.keys() - refused.keys())
     sandboxes = make(Means(usable, frozenset(problems), standing.ids))

@@ -13,7 +13,7 @@ import signal
 from collections.abc import Callable, Collection, Iterator
 from functools import partial
 
-from isol8.engines.native.user_ids import PROBE
+from isol8.engines.user_ids import PROBE
 from isol8.kernel import landlock, mounts, namespaces, privileges, seccomp
 from isol8.kernel.forked import attempt, lines_from_fork
 

@@ -14,32 +14,16 @@ import shutil
 import stat
 from dataclasses import dataclass, field
 
+from isol8.engines.etc import TOP_LEVEL, make_etc
 from isol8.kernel import mounts, user_namespaces
 
 RUNTIMES_DIR = "/opt/isol8"
 BOOT_DIR = "/run/isol8"  # there while a zygote boots; gone before it serves
 
-# What programs look up in /etc. Only what any user of the machine may read is copied, and never host settings.
-_ETC_FILES = (
-    "bash.bashrc", "debian_version", "gai.conf", "host.conf", "inputrc", "ld.so.cache", "ld.so.conf", "locale.alias",
-    "localtime", "magic", "magic.mime", "mime.types", "networks", "os-release", "profile", "protocols", "rpc",
-    "services", "shells", "timezone",
-)  # fmt: skip
-_ETC_TREES = ("alternatives", "ca-certificates", "fonts", "ld.so.conf.d", "perl", "pki", "ssl/certs", "terminfo")
-_ETC_WRITTEN = {
-    "group": "",
-    "hostname": "sandbox\n",
-    "hosts": "127.0.0.1 localhost sandbox\n::1 localhost ip6-localhost ip6-loopback\n",
-    "nsswitch.conf": "passwd: files\ngroup: files\nhosts: files dns\nnetworks: files\n",
-    "passwd": "",
-    "resolv.conf": "",
-}
-_OPEN_TO_ALL = stat.S_IROTH | stat.S_IXOTH
 _BOOT_MODULES = (
     "__init__.py", "engines/__init__.py", "engines/native/__init__.py", "engines/native/ending.py",
     "engines/native/rehearsal.py", "engines/native/zygote.py", "engines/native/boot/*.py", "kernel/*.py", "runner/*.py",
 )  # fmt: skip
-_TOP_LEVEL = ("bin", "lib", "lib32", "lib64", "libx32", "sbin")
 DEVICES = {"null": (1, 3), "zero": (1, 5), "full": (1, 7), "random": (1, 8), "urandom": (1, 9), "tty": (5, 0)}
 _DEVICE_LINKS = {
     "fd": "/proc/self/fd",
@@ -61,30 +45,6 @@ class RootSpec:
     stdlib: str
     customize: str | None
     prefixes: dict[str, str] = field(default_factory=dict)
-
-
-def _copy_public(source: str, target: str) -> None:
-    """Copy a file, link or tree, leaving out what not everybody on the machine may read."""
-    status = os.lstat(source)
-    if stat.S_ISLNK(status.st_mode):
-        os.symlink(os.readlink(source), target)
-    elif stat.S_ISDIR(status.st_mode) and status.st_mode & _OPEN_TO_ALL == _OPEN_TO_ALL:
-        os.makedirs(target, exist_ok=True)
-        for name in os.listdir(source):
-            _copy_public(f"{source}/{name}", f"{target}/{name}")
-    elif stat.S_ISREG(status.st_mode) and status.st_mode & stat.S_IROTH:
-        shutil.copyfile(source, target)
-
-
-def _make_etc(root: str) -> None:
-    os.makedirs(f"{root}/etc/ssl")
-    python = [name for name in os.listdir("/etc") if name.startswith("python3")]
-    for name in (*_ETC_FILES, *_ETC_TREES, *python, "ssl/openssl.cnf"):
-        if os.path.lexists(f"/etc/{name}"):
-            _copy_public(f"/etc/{name}", f"{root}/etc/{name}")
-    for name, text in _ETC_WRITTEN.items():
-        with open(f"{root}/etc/{name}", "w") as file:
-            file.write(text)
 
 
 def _make_dev(root: str) -> None:
@@ -127,7 +87,7 @@ def _make_proc(root: str) -> None:
 
 def _make_top_level(root: str, opened: dict[str, int]) -> None:
     """/usr and the names that most distributions link into it."""
-    for name in ("usr", *_TOP_LEVEL):
+    for name in ("usr", *TOP_LEVEL):
         source = f"/{name}"
         if os.path.islink(source):
             os.symlink(os.readlink(source), f"{root}/{name}")
@@ -165,7 +125,7 @@ def enter_root(spec: RootSpec) -> None:
     """Build the root and make it this process's. The caller has a mount namespace of its own. Raises OSError."""
     mounts.make_private()
     sources = ["/usr", spec.package, *spec.prefixes.values()]
-    sources += [f"/{name}" for name in _TOP_LEVEL if os.path.isdir(f"/{name}") and not os.path.islink(f"/{name}")]
+    sources += [f"/{name}" for name in TOP_LEVEL if os.path.isdir(f"/{name}") and not os.path.islink(f"/{name}")]
     # Opened first, because the new root is mounted over a directory that may hold some of them.
     opened = {path: os.open(path, os.O_PATH | os.O_CLOEXEC) for path in sources}
     root = "/tmp"
@@ -177,7 +137,7 @@ def enter_root(spec: RootSpec) -> None:
     for name, source in spec.prefixes.items():
         os.makedirs(f"{root}{RUNTIMES_DIR}/{name}")
         mounts.bind_read_only(f"/proc/self/fd/{opened[source]}", f"{root}{RUNTIMES_DIR}/{name}")
-    _make_etc(root)
+    make_etc(root)
     _make_dev(root)
     _make_boot(root, spec, opened)
     _make_proc(root)

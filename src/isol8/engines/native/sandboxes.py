@@ -12,12 +12,12 @@ import socket
 from dataclasses import dataclass
 from typing import Any
 
-from isol8.engines.native.user_ids import OF_THE_MACHINE, IdRange, OneUser, UserIds
 from isol8.engines.native.zygotes import Zygote, describe_root
+from isol8.engines.user_ids import OF_THE_MACHINE, IdRange, OneUser, UserIds
 from isol8.errors import Conflict, EngineFailure
 from isol8.kernel import cgroups, mounts
 from isol8.kernel.cgroups import Group, Hierarchy
-from isol8.model import Limits
+from isol8.model import Limits, Usage
 
 _LOG = logging.getLogger("isol8.supervisor")
 _SWEEP_TIMEOUT_S = 20.0
@@ -48,6 +48,8 @@ class Means:
 
 class Sandboxes:
     """All sandboxes of one server. `close` when done."""
+
+    fixed_sizes = False
 
     def __init__(
         self, owner: int, python: str, prefixes: dict[str, str], environment: dict[str, str], means: Means
@@ -147,7 +149,7 @@ class Sandboxes:
         del self._live[live.name]
         live.gone.set_result(None)
 
-    def limit(self, name: str, values: dict[str, Any]) -> None:
+    async def limit(self, name: str, values: dict[str, Any]) -> None:
         """Put other limits on a live sandbox. Raises EngineFailure, Conflict."""
         live = self._live.get(name)
         if live is None:
@@ -161,7 +163,7 @@ class Sandboxes:
                 ("dev/shm", limits.tmp_bytes, live.limits.tmp_bytes),
             ):
                 if size != before:
-                    _resize(live.pid, path, size)
+                    mounts.resize_in(live.pid, path, size)
         except OSError as error:
             live.group.limit(live.limits)
             if error.errno in (errno.EBUSY, errno.EINVAL):
@@ -174,6 +176,13 @@ class Sandboxes:
         """Process 1 of a live sandbox, and its user. Raises KeyError when it is gone."""
         live = self._live[name]
         return live.pid, live.uid
+
+    async def usage(self, name: str) -> Usage:
+        """What a live sandbox has consumed. Raises EngineFailure."""
+        try:
+            return self._live[name].group.usage()
+        except (KeyError, OSError) as error:
+            raise EngineFailure("the sandbox is gone") from error
 
     async def destroy(self, name: str) -> None:
         """Kill a sandbox; returns when nothing of it is left. One that does not exist is fine."""
@@ -218,18 +227,5 @@ def _fields(uid: int, limits: Limits, request: dict[str, Any], means: Means) -> 
         ("path", boot["path"].encode()),
         ("opens", str(boot["opens"]).encode()),
         ("forked", b"1" if boot["forked"] else b"0"),
-        *(("argv", value.encode()) for value in boot["argv"]),
+        *(("argv", value.encode()) for value in boot["argv"] if not boot["forked"]),
     ]
-
-
-def _resize(pid: int, path: str, size: int) -> None:
-    """Resize a tmpfs of the sandbox. No name on the way is the program's to change: the root is read-only."""
-    root = os.open(f"/proc/{pid}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        directory = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=root)
-    finally:
-        os.close(root)
-    try:
-        mounts.resize_tmpfs(directory, size)
-    finally:
-        os.close(directory)

@@ -25,8 +25,9 @@ from functools import partial
 from pathlib import Path
 
 from isol8.engines.base import Need
-from isol8.engines.native.layers import CGROUPS, LAYERS, PRIVILEGES, Description
-from isol8.engines.native.user_ids import FIRST, OF_THE_MACHINE, PROBE, IdRange
+from isol8.engines.layers import Description
+from isol8.engines.native.layers import CGROUPS, LAYERS, PRIVILEGES
+from isol8.engines.user_ids import FIRST, OF_THE_MACHINE, PROBE, IdRange
 from isol8.kernel import namespaces, user_namespaces
 from isol8.kernel.forked import attempt
 

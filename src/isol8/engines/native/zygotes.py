@@ -16,6 +16,7 @@ from pathlib import Path
 
 import isol8
 from isol8.engines.native.root import RootSpec, enter_root
+from isol8.engines.resources import bounded_limits, kind_of
 from isol8.errors import EngineFailure
 from isol8.kernel import namespaces, privileges
 from isol8.kernel.signals import reset_signals
@@ -25,22 +26,6 @@ _LOG = logging.getLogger("isol8.zygote")
 _START_TIMEOUT_S = 60
 _ANSWER_TIMEOUT_S = 60
 _CONTROL = 3
-_ENDLESS = resource.RLIM_INFINITY
-# Soft and hard limits of every program, whatever the server itself was started with. A core file limit of 1 keeps the
-# kernel from handing the core to a program of the machine as well, which 0 does not (man 5 core). Real-time processes
-# would not be held to a share of the processor.
-_LIMITS = {
-    resource.RLIMIT_CORE: (1, 1),
-    resource.RLIMIT_CPU: (_ENDLESS, _ENDLESS),
-    resource.RLIMIT_FSIZE: (_ENDLESS, _ENDLESS),
-    resource.RLIMIT_MEMLOCK: (8 << 20, 8 << 20),
-    resource.RLIMIT_MSGQUEUE: (819_200, 819_200),
-    resource.RLIMIT_NICE: (0, 0),
-    resource.RLIMIT_NOFILE: (1024, 65_536),
-    resource.RLIMIT_RTPRIO: (0, 0),
-    resource.RLIMIT_SIGPENDING: (8192, 8192),
-    resource.RLIMIT_STACK: (8 << 20, _ENDLESS),
-}
 # Prints where an interpreter keeps its library, and the file behind its `sitecustomize`, if any.
 _PROBE = (
     "import importlib.util, os; s = importlib.util.find_spec('sitecustomize');"
@@ -187,10 +172,8 @@ class Zygote:
 
 def _limit_resources() -> None:
     """Put the limits of every program on this process, as far as its own hard limits reach."""
-    for kind, wanted in _LIMITS.items():
-        hard = resource.getrlimit(kind)[1]
-        bounded = [value if hard == _ENDLESS or 0 <= value <= hard else hard for value in wanted]
-        resource.setrlimit(kind, (bounded[0], bounded[1]))
+    for name, limits in bounded_limits().items():
+        resource.setrlimit(kind_of(name), limits)
 
 
 def _arrange_descriptors(control: int, errors: int) -> None:

@@ -1,4 +1,8 @@
-"""The native engine, as the API process sees it: requests to the supervisor, and streams to sandboxes."""
+"""An engine as the API process sees it: requests to its supervisor, and streams to sandboxes.
+
+The API process faces the network. Whatever making a sandbox takes, be it root or the Docker socket, the supervisor has,
+and the API process does not (`supervisor.py`, `protocol.py`).
+"""
 
 from __future__ import annotations
 
@@ -7,9 +11,10 @@ import dataclasses
 import os
 import socket
 import uuid
+from collections.abc import Hashable
 from typing import Any
 
-from isol8.engines.native import protocol
+from isol8.engines import protocol
 from isol8.engines.sandbox import Connection, Sandbox
 from isol8.errors import Conflict, EngineFailure
 from isol8.kernel.cgroups import Group
@@ -19,7 +24,7 @@ from isol8.model import Limits, SandboxSpec, Usage
 _READY_TIMEOUT_S = 60
 
 
-class NativeEngine:
+class SupervisedEngine:
     """Implements `Engine`. `address` is the supervisor's abstract unix socket; it need not be up at any one time.
 
     `uid` is the supervisor's user: nobody else may pose as it.
@@ -28,15 +33,22 @@ class NativeEngine:
     def __init__(self, address: str, uid: int) -> None:
         self._address = address
         self._uid = uid
+        self._fixed_sizes = False  # whether /sandbox and /tmp of a live sandbox keep their sizes
         self._connection: socket.socket | None = None
         self._connecting = asyncio.Lock()
         self._answers: dict[int, asyncio.Future[tuple[protocol.Message, list[int]]]] = {}
         self._number = 0
-        self._groups: dict[str, Group] = {}
+        self._groups: dict[str, Group | None] = {}
+
+    def template(self, spec: SandboxSpec) -> Hashable:
+        """See Engine."""
+        sizes = (spec.limits.sandbox_bytes, spec.limits.tmp_bytes) if self._fixed_sizes else ()
+        return (spec.runtime, spec.network, spec.image, *sizes)
 
     async def start(self) -> None:
         """Connect, and wait until sandboxes can be made. Raises EngineFailure."""
-        await self._ask("ready", "")
+        message, _ = await self._ask("ready", "")
+        self._fixed_sizes = message["fixedSizes"]
 
     async def close(self) -> None:
         """Let go of the supervisor, which then destroys what this process made."""
@@ -111,13 +123,15 @@ class NativeEngine:
         message, descriptors = await self._ask(
             "create",
             name,
+            runtime=spec.runtime,
             limits=dataclasses.asdict(spec.limits),
             network=spec.network,
+            image=spec.image,
             boot=dataclasses.asdict(spec.boot),
         )
         stream = socket.socket(fileno=descriptors[0])
         stream.setblocking(False)
-        self._groups[name] = Group(message["version"], message["groups"])
+        self._groups[name] = Group(message["version"], message["groups"]) if "groups" in message else None
         _, connection = await asyncio.get_running_loop().create_unix_connection(Connection, sock=stream)
         sandbox = Sandbox(name, spec, connection)
         try:
@@ -132,19 +146,28 @@ class NativeEngine:
 
     async def limit(self, sandbox: Sandbox, limits: Limits) -> None:
         """See Engine."""
+        before = sandbox.spec.limits
+        if self._fixed_sizes and (limits.sandbox_bytes, limits.tmp_bytes) != (before.sandbox_bytes, before.tmp_bytes):
+            raise Conflict("This sandbox's limits cannot change in this way: sandboxSize and tmpSize stay as they are")
         await self._ask("limit", sandbox.id, limits=dataclasses.asdict(limits))
         sandbox.spec = dataclasses.replace(sandbox.spec, limits=limits)
 
     async def usage(self, sandbox: Sandbox) -> Usage:
         """See Engine. The files of a cgroup are everybody's to read, so this costs no message."""
         try:
-            return self._groups[sandbox.id].usage()
+            group = self._groups[sandbox.id]
+            if group:
+                return group.usage()
         except (KeyError, OSError) as error:
             raise EngineFailure("the sandbox is gone") from error
+        message, _ = await self._ask("usage", sandbox.id)
+        return Usage(**message["usage"])
 
     async def destroy(self, sandbox: Sandbox) -> None:
         """See Engine."""
         sandbox.disconnect()
-        if self._groups.pop(sandbox.id, None) is None or self._connection is None:
+        known = sandbox.id in self._groups
+        self._groups.pop(sandbox.id, None)
+        if not known or self._connection is None:
             return  # destroyed before, or gone with the connection
         await self._ask("destroy", sandbox.id)

@@ -1,0 +1,107 @@
+"""What a container is made from: everything that isolates it, in one place, as the Docker API takes it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any
+
+from isol8.engines import bundle
+from isol8.engines.docker.seccomp import profile
+from isol8.engines.resources import bounded_limits
+from isol8.model import Limits
+
+# The server that a container belongs to: see owners.py.
+LABEL = "isol8.server"
+_CPU_PERIOD_US = 100_000
+_MIN_QUOTA_US = 1_000
+# Docker's own (moby, oci/defaults.go), and more: with these lists given, it masks no others.
+_MASKED = (
+    "/proc/asound",
+    "/proc/acpi",
+    "/proc/kcore",
+    "/proc/keys",
+    "/proc/key-users",
+    "/proc/latency_stats",
+    "/proc/timer_list",
+    "/proc/timer_stats",
+    "/proc/sched_debug",
+    "/proc/scsi",
+    "/proc/sysrq-trigger",
+    "/sys",  # firmware, cgroups, devices: none of it is a program's business
+    "/proc/1/cmdline",  # the runner's; the rest of it is closed to its own user
+)
+_READ_ONLY = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/pressure")
+
+
+@dataclass(frozen=True, slots=True)
+class Making:
+    """What is the same for all containers of a server. `runtime` is an OCI runtime the daemon knows; empty is its
+    default. `labels` go on every container."""
+
+    image: str
+    runtime: str
+    labels: dict[str, str]
+    environment: dict[str, str] = field(default_factory=dict)
+
+
+@cache
+def _profile() -> str:
+    return profile()
+
+
+def describe(making: Making, request: dict[str, Any], uid: int) -> dict[str, Any]:
+    """The body of POST /containers/create. `request`: see engines/protocol.py."""
+    limits = Limits(**request["limits"])
+    host: dict[str, Any] = {
+        "AutoRemove": True,
+        "CapDrop": ["ALL"],
+        "CgroupnsMode": "private",
+        "IpcMode": "private",
+        "LogConfig": {"Type": "none"},
+        "MaskedPaths": list(_MASKED),
+        "NetworkMode": request["network"],
+        "ReadonlyPaths": list(_READ_ONLY),
+        "ReadonlyRootfs": True,
+        "SecurityOpt": ["no-new-privileges", f"seccomp={_profile()}"],
+        "ShmSize": limits.tmp_bytes,
+        "Tmpfs": {
+            "/sandbox": f"rw,exec,nosuid,nodev,mode=0755,uid={uid},gid={uid},size={limits.sandbox_bytes}",
+            "/tmp": f"rw,noexec,nosuid,nodev,mode=1777,size={limits.tmp_bytes}",
+        },
+        "Ulimits": [{"Name": name, "Soft": soft, "Hard": hard} for name, (soft, hard) in bounded_limits().items()],
+        **changeable(limits),
+    }
+    if request["network"] == "none":
+        # Docker takes ::1 away where there is no network for it.
+        host["Sysctls"] = {f"net.ipv6.conf.{name}.disable_ipv6": "0" for name in ("all", "lo")}
+    if making.runtime:
+        host["Runtime"] = making.runtime
+    return {
+        "Image": request["image"] or making.image,
+        "Entrypoint": list(bundle.COMMAND),
+        "Cmd": [],
+        "Env": [f"{name}={value}" for name, value in making.environment.items() if not request["image"]],
+        "User": f"{uid}:{uid}",
+        "WorkingDir": "/sandbox",
+        "Hostname": "sandbox",
+        "AttachStdin": True,
+        "AttachStdout": True,
+        "AttachStderr": True,
+        "OpenStdin": True,
+        "StdinOnce": True,  # when whoever is attached goes, the runner reads the end of its input, and ends
+        "Healthcheck": {"Test": ["NONE"]},
+        "Labels": making.labels,
+        "HostConfig": host,
+    }
+
+
+def changeable(limits: Limits) -> dict[str, int]:
+    """The limits that Docker can change while a container runs: also the body of POST /containers/…/update."""
+    return {
+        "Memory": limits.memory_bytes,
+        "MemorySwap": limits.memory_bytes,  # of both together: no swap
+        "CpuPeriod": _CPU_PERIOD_US,
+        "CpuQuota": max(int(limits.cpus * _CPU_PERIOD_US), _MIN_QUOTA_US),
+        "PidsLimit": limits.pids + 1,  # the runner is no business of the caller's
+    }

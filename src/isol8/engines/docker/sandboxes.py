@@ -1,0 +1,228 @@
+"""Containers as the supervisor holds them: made, limited, and removed."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from aiodocker import Docker
+
+from isol8.engines import bundle
+from isol8.engines.docker import images, owners
+from isol8.engines.docker.client import DaemonFailure, Place, connect, translated
+from isol8.engines.docker.description import Making, changeable, describe
+from isol8.engines.docker.streams import Stream
+from isol8.engines.docker.users import Users
+from isol8.errors import Conflict, EngineFailure
+from isol8.kernel import cgroups, mounts
+from isol8.kernel.cgroups import Group
+from isol8.model import Limits, Usage
+
+_LOG = logging.getLogger("isol8.docker")
+_FIRST_DELAY_S, _LONGEST_DELAY_S = 0.1, 5.0
+_REMOVE_TIMEOUT_S = 10.0
+_BUSY = ("device or resource busy", "EBUSY")
+_TOO_SMALL = "The sandbox already uses more than the new limits allow"
+# What a program may count on in whatever image.
+_ESSENTIAL = {"HOME": "/sandbox", "LANG": "C.UTF-8"}
+
+
+@dataclass(slots=True)
+class _Live:
+    uid: int
+    limits: Limits
+    container: str = ""
+    pid: int = 0  # of process 1, where this machine has it; else 0
+    stream: Stream | None = None
+    removal: asyncio.Task[None] | None = None
+    ended: asyncio.Event = field(default_factory=asyncio.Event)
+    trouble: asyncio.Event = field(default_factory=asyncio.Event)  # its removal has failed once
+
+
+class Sandboxes:
+    """All containers of one server. `start` it, and `close` it."""
+
+    def __init__(self, place: Place, making: Making) -> None:
+        self._place = place
+        self._making = making
+        self._users = Users()
+        self._live: dict[str, _Live] = {}
+        self._closing = False
+        self.fixed_sizes = True  # until it has been seen that they can be changed (examination.py)
+        self.unhardened = ""  # why the cgroups of sandboxes are as Docker made them
+        self._hierarchy = cgroups.find()
+
+    async def start(self) -> None:
+        """Connect, and remove what dead servers have left. Raises DaemonFailure."""
+        bundle.preload()
+        self._docker: Docker = connect(self._place)
+        left = await owners.sweep(self._docker)
+        if left:
+            _LOG.info("removed %d containers that dead servers had left", left)
+
+    async def info(self) -> dict[str, Any]:
+        """What the daemon says about itself. Raises DaemonFailure."""
+        with translated("the daemon cannot be asked what it can do"):
+            return dict(await self._docker.system.info())
+
+    async def create(self, name: str, request: dict[str, Any]) -> tuple[Group | None, int]:
+        """See isol8.engines.supervisor.Sandboxes."""
+        if self._closing:
+            raise EngineFailure("the server is stopping")
+        live = self._live[name] = _Live(self._users.take(), Limits(**request["limits"]))
+        try:
+            return await self._make(name, live, request)
+        except BaseException:
+            self._remove(name)  # not waited for: it may take as long as the daemon is away
+            raise
+
+    async def _make(self, name: str, live: _Live, request: dict[str, Any]) -> tuple[Group | None, int]:
+        image = request["image"] or self._making.image
+        if request["image"]:
+            await images.check(self._docker, image)
+        with translated(f"a container of {image} could not be made"):
+            made = await self._docker.containers.create(describe(self._making, request, live.uid), name=f"isol8-{name}")
+        live.container = made.id
+        live.stream = Stream(self._place, self._docker.api_version)
+        await live.stream.attach(made.id)
+        try:
+            with translated(f"a container of {image} could not be started"):
+                await made.start()
+                state = (await made.show())["State"]
+        except DaemonFailure as error:
+            raise images.explain(error, image) from error
+        group = cgroups.group_of(state["Pid"], self._hierarchy)
+        if group and not any(made.id in path for path in group.directories):
+            group = None  # another machine's, or another pid namespace's
+        if group:
+            live.pid = state["Pid"]
+            self._harden(group)
+        settings = {
+            "environment": self._making.environment if not request["image"] else _ESSENTIAL,
+            "inherit": bool(request["image"]),
+            "boot": request["boot"],
+        }
+        return group, await live.stream.begin(bundle.pack(settings), live.ended.set)
+
+    def _harden(self, group: Group) -> None:
+        """What Docker does not do: on cgroup v1, bound the buffers of sockets."""
+        try:
+            group.harden()
+        except OSError as error:
+            self.unhardened = str(error)
+
+    def _find(self, name: str) -> _Live:
+        live = self._live.get(name)
+        if live is None or live.removal or live.ended.is_set():
+            raise EngineFailure("the sandbox is gone")
+        return live
+
+    async def limit(self, name: str, values: dict[str, Any]) -> None:
+        """See isol8.engines.supervisor.Sandboxes."""
+        live, limits = self._find(name), Limits(**values)
+        if changeable(limits) != changeable(live.limits):
+            await self._update(live, limits)
+        try:
+            for path, size, before in _sizes(limits, live.limits):
+                if size != before:
+                    self._resize(live, path, size)
+        except OSError as error:
+            await self._update(live, live.limits)
+            if error.errno == errno.EINVAL:
+                raise Conflict(_TOO_SMALL) from error
+            raise EngineFailure(f"limits could not be changed: {error}") from error
+        live.limits = limits
+
+    async def _update(self, live: _Live, limits: Limits) -> None:
+        try:
+            with translated("limits could not be changed"):
+                # aiodocker has no method for it.
+                await self._docker._query_json(f"containers/{live.container}/update", "POST", data=changeable(limits))
+        except DaemonFailure as error:
+            if any(sign in error.message for sign in _BUSY):
+                raise Conflict(_TOO_SMALL) from error
+            raise
+
+    def _resize(self, live: _Live, path: str, size: int) -> None:
+        """Raises OSError, and EngineFailure when process 1 is gone or was never on this machine."""
+        group = cgroups.group_of(live.pid, self._hierarchy) if live.pid else None
+        if group is None or not any(live.container in directory for directory in group.directories):
+            raise EngineFailure("the sandbox is gone, or not on this machine")
+        mounts.resize_in(live.pid, path, size)
+
+    def process(self, name: str) -> int:
+        """Process 1 of a live sandbox; 0 where this machine does not have it. Raises EngineFailure."""
+        return self._find(name).pid
+
+    async def usage(self, name: str) -> Usage:
+        """For a daemon whose cgroups are not on this machine. With `one-shot` the daemon does not wait for a second
+        sample. See isol8.engines.supervisor.Sandboxes."""
+        live = self._find(name)
+        container = self._docker.containers.container(live.container)
+        with translated("usage could not be read"):
+            query = f"containers/{live.container}/stats"
+            stats = await self._docker._query_json(query, params={"stream": "false", "one-shot": "true"})
+            state = (await container.show())["State"]
+        memory = stats.get("memory_stats", {})
+        return Usage(
+            cpu_ms=stats["cpu_stats"]["cpu_usage"]["total_usage"] // 1_000_000,
+            peak_memory_bytes=memory.get("max_usage", memory.get("usage", 0)),
+            oom_kills=int(state.get("OOMKilled", False)),
+        )
+
+    async def destroy(self, name: str) -> None:
+        """See isol8.engines.supervisor.Sandboxes. When the daemon does not answer, it goes on trying."""
+        if name not in self._live:
+            return
+        removal = self._remove(name)
+        trouble = asyncio.create_task(self._live[name].trouble.wait())
+        await asyncio.wait([removal, trouble], timeout=_REMOVE_TIMEOUT_S, return_when=asyncio.FIRST_COMPLETED)
+        trouble.cancel()
+        if not removal.done():
+            raise EngineFailure("the Docker daemon does not remove a container; this is tried again")
+
+    def _remove(self, name: str) -> asyncio.Task[None]:
+        live = self._live[name]
+        if live.removal is None:
+            live.removal = asyncio.create_task(self._until_removed(name, live))
+        return live.removal
+
+    async def _until_removed(self, name: str, live: _Live) -> None:
+        if live.stream:
+            await live.stream.close()
+        delay = _FIRST_DELAY_S
+        while True:
+            try:
+                # By name: it may have been made though nobody was told its id.
+                await owners.remove(self._docker, live.container or f"isol8-{name}")
+                break
+            except DaemonFailure as error:
+                _LOG.warning("%s", error.message)
+                live.trouble.set()
+            await asyncio.sleep(delay)
+            delay = min(delay * 2, _LONGEST_DELAY_S)
+        self._users.give_back(live.uid)
+        del self._live[name]
+
+    async def close(self) -> None:
+        """Remove every container. Those that the daemon does not remove in time end by themselves."""
+        self._closing = True
+        results = await asyncio.gather(*(self.destroy(name) for name in list(self._live)), return_exceptions=True)
+        left = [live.removal for live in self._live.values() if live.removal]
+        for removal in left:
+            removal.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
+        if any(results):
+            _LOG.error("%d containers stay behind: the Docker daemon does not remove them", len(left))
+        await self._docker.close()
+
+
+def _sizes(wanted: Limits, now: Limits) -> Iterator[tuple[str, int, int]]:
+    """Of each file system: where it is, how large it should be, how large it is."""
+    yield "sandbox", wanted.sandbox_bytes, now.sandbox_bytes
+    yield "tmp", wanted.tmp_bytes, now.tmp_bytes
+    yield "dev/shm", wanted.tmp_bytes, now.tmp_bytes

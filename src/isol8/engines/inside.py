@@ -1,0 +1,53 @@
+"""Process 1 of a sandbox that is spoken to over its standard streams: what `bundle.py` sends in, and starts there.
+
+The image has nothing of ours in it. A few lines on the interpreter's command line read the runner from standard input
+and run it, so any image with a `python3` will do, and a program finds no file of ours. The interpreter is not the one
+that runs programs.
+"""
+
+from __future__ import annotations
+
+import _signal  # type: ignore[import-not-found]
+import os
+from typing import Any, NoReturn
+
+from isol8.kernel import privileges
+from isol8.kernel.pipe_gates import PipeGate
+from isol8.runner.files import write_file
+from isol8.runner.loop import Boot, Runner
+
+
+def main(settings: dict[str, Any]) -> NoReturn:
+    """Become the runner. `settings` has `environment`, what programs start with, on top of what the image sets where
+    `inherit` is true; and `boot` (`isol8.model.Boot`)."""
+    # Nobody may trace the runner or read it in /proc, though the user is the same.
+    privileges.set_dumpable(False)
+    os.umask(0o022)
+    # The namespace protects process 1 from signals it has no handler for; the interpreter sets one for this.
+    _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
+    stream, output = _move_streams()
+    inherited = dict(os.environ) if settings["inherit"] else {}
+    inherited.pop("HOSTNAME", None)  # Docker's own
+    os.environ.clear()
+    os.environ.update(inherited | settings["environment"])
+    os.chdir("/sandbox")
+    boot = settings["boot"]
+    path, argv = boot["path"], [os.fsencode(value) for value in boot["argv"]]
+    gate = PipeGate(path, lambda content: write_file(path, content)) if boot["pipe"] else None
+    Runner(
+        stream,
+        Boot(boot["executable"], argv, path, boot["opens"], forked=False),
+        lambda: privileges.set_dumpable(True),
+        gate,
+        output,
+    ).serve()
+
+
+def _move_streams() -> tuple[int, int]:
+    """Take the streams away from descriptors 0 and 1; what is printed by mistake must not come between frames."""
+    stream, output = os.dup(0), os.dup(1)
+    nothing = os.open("/dev/null", os.O_RDWR)
+    for descriptor in (0, 1):
+        os.dup2(nothing, descriptor, inheritable=True)
+    os.close(nothing)
+    return stream, output

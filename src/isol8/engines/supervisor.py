@@ -1,0 +1,211 @@
+"""What the supervisors of all engines have in common: requests from the API process, answered in turn.
+
+A supervisor is the one privileged process. It listens on a unix socket for the API process (`protocol.py`), gives it
+the stream of each sandbox it makes, and destroys every sandbox of a connection that ends. What a sandbox is, each
+engine's own `Sandboxes` know. When the supervisor itself is killed, the launcher clears up after it
+(`isol8/launcher.py`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import logging
+import os
+import signal
+import socket
+import struct
+import sys
+from collections.abc import Awaitable, Callable
+from typing import Any, Protocol
+
+from isol8.engines import protocol
+from isol8.errors import Conflict, EngineFailure
+from isol8.kernel import privileges
+from isol8.kernel.cgroups import Group
+from isol8.model import Usage
+
+REFUSED = 78  # sysexits.h: EX_CONFIG. With this the supervisor ends when trying again would not help.
+
+_LOG = logging.getLogger("isol8.supervisor")
+
+
+class Refused(EngineFailure):
+    """This machine cannot do what the policy or the configuration asks for."""
+
+
+class Sandboxes(Protocol):
+    """An engine's sandboxes, by name. Every method may be called while others are under way."""
+
+    @property
+    def fixed_sizes(self) -> bool:
+        """Whether /sandbox and /tmp of a live sandbox keep the sizes they were made with."""
+
+    async def create(self, name: str, request: dict[str, Any]) -> tuple[Group | None, int]:
+        """Make one. Its cgroup, if this machine has it, and its stream (the caller's to close). Raises
+        EngineFailure."""
+
+    async def limit(self, name: str, values: dict[str, Any]) -> None:
+        """Put other limits on it. Raises EngineFailure, Conflict."""
+
+    async def usage(self, name: str) -> Usage:
+        """What it has consumed. Asked only when it has no cgroup on this machine. Raises EngineFailure."""
+
+    async def destroy(self, name: str) -> None:
+        """End it; returns when nothing of it is left. One that does not exist is fine."""
+
+    async def close(self) -> None:
+        """Destroy them all."""
+
+
+class Supervisor:
+    """Serves one API process at a time on `listener`: `client_uid` is its user. `open_` makes the sandboxes ready."""
+
+    def __init__(self, listener: socket.socket, client_uid: int, open_: Callable[[], Awaitable[Sandboxes]]) -> None:
+        self._listener = listener
+        self._client_uid = client_uid
+        self._open = open_
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def run(self) -> None:
+        """Serve until SIGTERM; then destroy everything. Raises EngineFailure, Refused."""
+        loop = asyncio.get_running_loop()
+        stop = asyncio.Event()
+        loop.add_signal_handler(signal.SIGTERM, stop.set)
+        self._sandboxes = await self._open()
+        self._listener.setblocking(False)
+        accepting = asyncio.create_task(self._accept())
+        await stop.wait()
+        accepting.cancel()
+        await self._sandboxes.close()
+
+    async def _accept(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            connection, _ = await loop.sock_accept(self._listener)
+            credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+            uid = struct.unpack("3i", credentials)[1]
+            if uid not in (self._client_uid, os.getuid()):
+                _LOG.warning("a process of user %d was turned away", uid)
+                connection.close()
+                continue
+            connection.setblocking(False)
+            self._spawn(Client(connection, self._sandboxes, self._spawn).serve())
+
+    def _spawn(self, work: Any) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+class Client:
+    """One connection of an API process. Its sandboxes end with it."""
+
+    def __init__(self, connection: socket.socket, sandboxes: Sandboxes, spawn: Any) -> None:
+        self._connection = connection
+        self._sandboxes = sandboxes
+        self._spawn = spawn
+        self._made: set[str] = set()
+        self._closed = asyncio.Event()
+        self._sending = asyncio.Lock()
+
+    async def serve(self) -> None:
+        """Answer requests until the connection ends; then destroy what it made."""
+        loop = asyncio.get_running_loop()
+        loop.add_reader(self._connection, self._readable)
+        await self._closed.wait()
+        loop.remove_reader(self._connection)
+        self._connection.close()
+        await asyncio.gather(*(self._sandboxes.destroy(name) for name in self._made))
+
+    def _readable(self) -> None:
+        try:
+            received = protocol.receive(self._connection)
+        except BlockingIOError:
+            return
+        except (OSError, ValueError):
+            received = None
+        if received is None:
+            self._closed.set()
+            return
+        message, descriptors = received
+        for descriptor in descriptors:  # none are expected from this side
+            os.close(descriptor)
+        self._spawn(self._answer(message))
+
+    async def _answer(self, message: protocol.Message) -> None:
+        answer: protocol.Message
+        descriptors: list[int] = []
+        try:
+            answer, descriptors = await self._carry_out(message)
+        except (EngineFailure, Conflict) as error:
+            answer = {"error": error.message, "conflict": isinstance(error, Conflict)}
+        except Exception as error:  # noqa: BLE001 - the client must have its answer, and the log the traceback
+            _LOG.exception("%s failed", message.get("op"))
+            answer = {"error": f"{type(error).__name__}: {error}"}
+        try:
+            if not self._closed.is_set():
+                await self._send({"id": message.get("id"), **answer}, descriptors)
+        except OSError:
+            self._closed.set()
+        finally:
+            for descriptor in descriptors:
+                os.close(descriptor)
+
+    async def _send(self, message: protocol.Message, descriptors: list[int]) -> None:
+        loop = asyncio.get_running_loop()
+        async with self._sending:
+            while True:
+                try:
+                    return protocol.send(self._connection, message, descriptors)
+                except BlockingIOError:
+                    writable = loop.create_future()
+                    loop.add_writer(self._connection, writable.set_result, None)
+                    try:
+                        await writable
+                    finally:
+                        loop.remove_writer(self._connection)
+
+    async def _carry_out(self, message: protocol.Message) -> tuple[protocol.Message, list[int]]:
+        operation, name = message["op"], message["sandbox"]
+        if operation == "ready":
+            return {"fixedSizes": self._sandboxes.fixed_sizes}, []
+        if operation == "create":
+            self._made.add(name)
+            group, stream = await self._sandboxes.create(name, message)
+            if self._closed.is_set():
+                await self._sandboxes.destroy(name)
+            return {"version": group.version, "groups": group.paths} if group else {}, [stream]
+        if operation == "usage":
+            return {"usage": dataclasses.asdict(await self._sandboxes.usage(name))}, []
+        if operation == "limit":
+            await self._sandboxes.limit(name, message["limits"])
+        elif operation == "destroy":
+            await self._sandboxes.destroy(name)
+            self._made.discard(name)
+        else:
+            raise EngineFailure(f"unknown operation {operation}")
+        return {}, []
+
+
+def settle() -> None:
+    """First of all: what the launcher has left set is undone, and the log set up."""
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    # The launcher blocks what it waits for. An interrupt from a terminal comes to all three: the launcher sees to it.
+    signal.pthread_sigmask(signal.SIG_SETMASK, [])
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def supervise(listener: socket.socket, owner: int, client_uid: int, open_: Callable[[], Awaitable[Sandboxes]]) -> None:
+    """Be the supervisor process until SIGTERM. `owner` is the launcher's pid. Leaves by SystemExit when it cannot
+    start."""
+    # However the launcher dies, this process gets to clean up.
+    privileges.die_with_parent(signal.SIGTERM)
+    if os.getppid() != owner:
+        return
+    try:
+        asyncio.run(Supervisor(listener, client_uid, open_).run())
+    except EngineFailure as error:
+        sys.stderr.write(f"isol8: {error.message}\n")
+        sys.stderr.flush()
+        sys.exit(REFUSED if isinstance(error, Refused) else 1)

@@ -1,0 +1,254 @@
+"""Which supervisor a server has, by its engine: what it needs to start, how it is started, what to clear up after it.
+
+The API process never knows which one it is: it speaks to the supervisor's socket (engines/supervised.py).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import glob
+import json
+import logging
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from isol8.config import Config, EngineName, Isolation
+from isol8.engines.base import Layer
+from isol8.errors import EngineFailure
+from isol8.kernel import cgroups
+from isol8.kernel.cgroups import Hierarchy
+from isol8.kernel.delegation import allotted
+from isol8.runtimes.base import Install
+from isol8.runtimes.registry import find_installed
+
+if TYPE_CHECKING:
+    from aiodocker import Docker
+
+# The user whom the API process becomes: the one that owns nothing.
+NOBODY = 65534
+_LOG = logging.getLogger("isol8.launcher")
+_SWEEP_TIMEOUT_S = 5
+_RUNTIMES_DIR = "/opt/isol8"
+_USUAL_PATH = ("/usr/local/bin", "/usr/bin", "/bin")
+
+Answer = TypeVar("Answer")
+
+
+@dataclass(frozen=True, slots=True)
+class Supervision:
+    """An engine's supervisor, from the launcher's side. `installed` are the runtimes that its sandboxes have; `sweep`
+    removes what a supervisor that has ended had no time to remove."""
+
+    module: str
+    options: dict[str, Any]
+    installed: Mapping[str, Install]
+    sweep: Callable[[], None]
+
+    def start(self, listener: socket.socket) -> int:
+        """Start the process that serves `listener`; its pid.
+
+        A fresh interpreter, so that the privileged process holds none of what this one has loaded. -P: the working
+        directory is the user's, and no place to import from.
+        """
+        command = [sys.executable, "-P", "-m", self.module, str(listener.fileno()), json.dumps(self.options)]
+        return subprocess.Popen(command, pass_fds=[listener.fileno()], stdin=subprocess.DEVNULL).pid
+
+
+@contextmanager
+def supervise(config: Config, owner: int) -> Iterator[Supervision]:
+    """The supervision of the configured engine; `owner` is the launcher's pid, which is in the block while the server
+    lives. Raises EngineFailure when this machine or user cannot run it."""
+    if config.engine is EngineName.DOCKER:
+        require_docker()
+        image, installed = asyncio.run(_look_at_image(config))
+        if "python" not in installed:
+            raise EngineFailure("the image has no python3; every sandbox needs it")
+        options = _docker_options(config, owner, image, installed)
+        yield Supervision("isol8.engines.docker.supervisor", options, installed, lambda: _sweep_docker(config, owner))
+        return
+    installed = find_installed(config.data_dir)
+    if "python" not in installed:
+        raise EngineFailure("no python3 was found in /usr; every sandbox needs it")
+    with allotted(owner) as hierarchy:
+        if config.engine is EngineName.GVISOR:
+            options = _gvisor_options(config, owner, installed, hierarchy)
+            yield Supervision(
+                "isol8.engines.gvisor.supervisor", options, installed, lambda: _sweep_gvisor(hierarchy, owner)
+            )
+            return
+        options = _native_options(config, owner, installed, hierarchy)
+        yield Supervision(
+            "isol8.engines.native.supervisor", options, installed, lambda: _sweep_cgroups(hierarchy, owner)
+        )
+
+
+def examine(config: Config) -> tuple[list[Layer], dict[str, Install]]:
+    """What the isolation layers of the configured engine are worth here, found out as a server's start would, and the
+    runtimes that its sandboxes would have. Raises EngineFailure when no sandbox can be made."""
+    if config.engine is EngineName.DOCKER:
+        return asyncio.run(_examine_docker(config))
+    installed = find_installed(config.data_dir)
+    with allotted(os.getpid()) as hierarchy:
+        if config.engine is EngineName.GVISOR:
+            return asyncio.run(_examine_gvisor(config, installed, hierarchy)), installed
+        from isol8.engines.native.unprivileged import take_standing
+
+        return asyncio.run(_examine_native(installed, hierarchy, take_standing())), installed
+
+
+def _common(config: Config, owner: int) -> dict[str, Any]:
+    return {"owner": owner, "client_uid": NOBODY, "strict": config.policy.isolation is Isolation.STRICT}
+
+
+def _machine_runtimes(installed: Mapping[str, Install]) -> dict[str, Any]:
+    """Where sandboxes see the machine's own runtimes: those of the data directory, and what programs start with."""
+    prefixes = {name: install.prefix for name, install in installed.items() if install.prefix}
+    path = ":".join([*(f"{_RUNTIMES_DIR}/{name}/bin" for name in prefixes), *_USUAL_PATH])
+    return {"prefixes": prefixes, "environment": {"PATH": path, "HOME": "/sandbox", "LANG": "C.UTF-8"}}
+
+
+def _native_options(
+    config: Config, owner: int, installed: Mapping[str, Install], hierarchy: Hierarchy
+) -> dict[str, Any]:
+    return {
+        **_common(config, owner),
+        # An ordinary user's supervisor is in a user namespace. That user is 0 there, and everybody else is NOBODY.
+        "client_uid": 0 if os.geteuid() else NOBODY,
+        "hierarchy": dataclasses.asdict(hierarchy),
+        "python": installed["python"].executable,
+        **_machine_runtimes(installed),
+    }
+
+
+def _gvisor_options(
+    config: Config, owner: int, installed: Mapping[str, Install], hierarchy: Hierarchy
+) -> dict[str, Any]:
+    """Raises EngineFailure when gVisor cannot run here."""
+    runsc = shutil.which(config.gvisor.runsc)
+    if runsc is None:
+        raise EngineFailure(f"{config.gvisor.runsc} is not there: install gVisor (apt-get install runsc)")
+    if os.geteuid() != 0:
+        raise EngineFailure("the gVisor engine needs root: start the server as root, for example with sudo")
+    return {
+        **_common(config, owner),
+        "hierarchy": dataclasses.asdict(hierarchy),
+        "runsc": runsc,
+        "options": [f"--platform={config.gvisor.platform}"],
+        **_machine_runtimes(installed),
+    }
+
+
+def _docker_options(config: Config, owner: int, image: str, installed: Mapping[str, Install]) -> dict[str, Any]:
+    own = dict.fromkeys(os.path.dirname(each.executable) for each in installed.values())
+    path = ":".join([*(place for place in own if place not in _USUAL_PATH), *_USUAL_PATH])
+    return {
+        **_common(config, owner),
+        "client_uid": NOBODY if os.geteuid() == 0 else os.geteuid(),
+        "host": config.docker.host,
+        "context": config.docker.context,
+        "runtime": config.docker.runtime,
+        "image": image,
+        "environment": {"PATH": path, "HOME": "/sandbox", "LANG": "C.UTF-8"},
+    }
+
+
+def _sweep_cgroups(hierarchy: Hierarchy, owner: int) -> None:
+    """Whatever a supervisor made is in its cgroups; where there are none, it ends with the supervisor all the same, a
+    moment later."""
+    for path in cgroups.server_group(hierarchy, owner).directories:
+        cgroups.sweep(path, _SWEEP_TIMEOUT_S)
+
+
+def _sweep_gvisor(hierarchy: Hierarchy, owner: int) -> None:
+    """And in a directory that has its name."""
+    _sweep_cgroups(hierarchy, owner)
+    for path in glob.glob(f"/run/isol8-{owner}-*"):
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def _sweep_docker(config: Config, owner: int) -> None:
+    """Containers carry their server's label. Without anybody attached they end by themselves, and what cannot be
+    removed now (the daemon is gone, perhaps) is at the next start."""
+    from isol8.engines.docker import owners
+
+    async def ask(docker: Docker) -> int:
+        return await owners.sweep(docker, owners.owner_label(owner))
+
+    try:
+        asyncio.run(with_daemon(config, ask))
+    except EngineFailure as error:
+        _LOG.warning("containers may be left: %s", error.message)
+
+
+async def _look_at_image(config: Config) -> tuple[str, dict[str, Install]]:
+    """The id of the image that sandboxes are made from, and what is in it. Raises EngineFailure, saying what to do."""
+    from isol8.engines.docker import images
+
+    found = await with_daemon(config, lambda docker: images.find(docker, config.docker.image))
+    return found.id, {key: Install(path, version, None) for key, (path, version) in found.runtimes.items()}
+
+
+async def _examine_native(installed: dict[str, Install], hierarchy: Hierarchy, standing: Any) -> list[Layer]:
+    from isol8.engines.native.examination import prepare
+    from isol8.engines.native.sandboxes import Sandboxes
+
+    owner, own = os.getpid(), _machine_runtimes(installed)
+    python = installed["python"].executable if "python" in installed else ""
+    sandboxes, layers = await prepare(
+        lambda means: Sandboxes(owner, python, own["prefixes"], {}, means), owner, hierarchy, standing
+    )
+    if sandboxes:
+        await sandboxes.close()
+    return layers
+
+
+async def _examine_gvisor(config: Config, installed: dict[str, Install], hierarchy: Hierarchy) -> list[Layer]:
+    from isol8.engines.gvisor.examination import examine as look
+    from isol8.engines.gvisor.supervisor import Options
+
+    sandboxes = Options(**_gvisor_options(config, os.getpid(), installed, hierarchy)).sandboxes()
+    await sandboxes.start()
+    try:
+        return await look(sandboxes)
+    finally:
+        await sandboxes.close()
+
+
+async def _examine_docker(config: Config) -> tuple[list[Layer], dict[str, Install]]:
+    require_docker()
+    from isol8.engines.docker.examination import examine as look
+    from isol8.engines.docker.supervisor import Options
+
+    image, installed = await _look_at_image(config)
+    sandboxes = Options(**_docker_options(config, os.getpid(), image, installed)).sandboxes()
+    await sandboxes.start()
+    try:
+        return await look(sandboxes), installed
+    finally:
+        await sandboxes.close()
+
+
+def require_docker() -> None:
+    """Raises EngineFailure when the library for the Docker engine is not installed."""
+    if find_spec("aiodocker") is None:
+        raise EngineFailure("the Docker engine needs a library that is not installed: pip install 'isol8[docker]'")
+
+
+async def with_daemon(config: Config, ask: Callable[[Docker], Awaitable[Answer]]) -> Answer:
+    """Ask the daemon something, with a client that is closed afterwards. Raises EngineFailure."""
+    from isol8.engines.docker.client import Place, connect
+
+    docker = connect(Place(config.docker.host, config.docker.context))
+    try:
+        return await ask(docker)
+    finally:
+        await docker.close()
