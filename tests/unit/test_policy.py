@@ -131,3 +131,17 @@ def test_a_command_is_bash(tmp_path: Any) -> None:
 def test_options_without_effect_are_warned_of(tmp_path: Any) -> None:
     made = command(config(tmp_path), {"debug": True, "poolSize": 4, "readonlyRootFs": True})
     assert made.warnings == ("options.poolSize has no effect", "options.debug has no effect")
+
+
+def test_images_are_for_engines_that_have_them_and_policies_that_name_them(tmp_path: Any) -> None:
+    native = config(tmp_path, policy={"images": ["one:1"]})
+    with pytest.raises(Forbidden, match="no images"):
+        command(native, {"image": "one:1"})
+    docker = config(tmp_path, engine="docker", policy={"images": ["one:1"]})
+    assert command(docker, {"image": "one:1"}).image == "one:1"
+    assert command(docker).image == ""
+    for name in ("", "one", "one:1 ", "two:1"):
+        with pytest.raises(Forbidden, match=r"policy\.images"):
+            command(docker, {"image": name})
+    standing = SandboxSpec(runtime="python", limits=default_limits(docker), image="one:1")
+    assert command(docker, standing=standing).image == "one:1"
