@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from bench import crowd, docker, files, idle, latency, memory, sessions, soak, stream, throughput
+from bench import crowd, docker, files, gvisor, idle, latency, memory, sessions, soak, stream, throughput
 from bench.bare import PROGRAMS
 from bench.results import SCHEMA
 from bench.setting import QUICK, Setting, Sizes
@@ -27,6 +27,7 @@ from isol8.runtimes.registry import find_installed
 PARTS: dict[str, Callable[[Setting], Any]] = {
     "latency": latency.measure,
     "docker": docker.measure,
+    "gvisor": gvisor.measure,
     "sessions": sessions.measure,
     "stream": stream.measure,
     "throughput": throughput.measure,

@@ -18,7 +18,7 @@ from bench.surroundings import ROOT
 
 _KEPT = 2
 _STORE = Path("docs/benchmarks.json")
-_PARTS = ("latency", "docker", "throughput", "sessions", "stream", "crowd", "memory", "idle", "files", "soak")
+_PARTS = ("latency", "docker", "gvisor", "throughput", "sessions", "stream", "crowd", "memory", "idle", "files", "soak")
 
 
 class NotPublishable(Exception):

@@ -67,13 +67,22 @@ class Throughput(TypedDict):
 
 class Docker(TypedDict):
     """A Python hello of ours, by `docker run --rm`, and by `docker exec` into a running container, paced and in turn;
-    or why it was `skipped`."""
+    or why it was `skipped`. `engine` is that of the Docker engine, where its image was there."""
 
     skipped: NotRequired[str]
     image: NotRequired[str]
     isol8: NotRequired[Times]
     run: NotRequired[Times]
     exec: NotRequired[Times]
+    engine: NotRequired[Times]
+
+
+class Gvisor(TypedDict):
+    """A Python hello of the gVisor engine, and by `runsc do`, in turn; or why it was `skipped`."""
+
+    skipped: NotRequired[str]
+    engine: NotRequired[Times]
+    do: NotRequired[Times]
 
 
 class SessionCalls(TypedDict):
@@ -210,6 +219,7 @@ class Results(TypedDict):
     options: dict[str, object]
     latency: NotRequired[dict[str, Latency]]
     docker: NotRequired[Docker]
+    gvisor: NotRequired[Gvisor]
     throughput: NotRequired[dict[str, list[Throughput]]]
     sessions: NotRequired[dict[str, SessionCalls]]
     stream: NotRequired[dict[str, Stream]]

@@ -24,7 +24,7 @@ def _times(times: Times) -> list[str]:
 
 def sections(results: Results) -> list[str]:
     """Those of what was measured."""
-    parts = (_latency, _docker, _throughput, _sessions, _stream, _crowd, _memory, _idle, _files, _soak)
+    parts = (_latency, _docker, _gvisor, _throughput, _sessions, _stream, _crowd, _memory, _idle, _files, _soak)
     return [text for part in parts if (text := part(results))]
 
 
@@ -61,8 +61,24 @@ def _docker(results: Results) -> str:
         ["docker run --rm, a fresh container", *_times(found["run"])],
         ["docker exec, a container that is used again", *_times(found["exec"])],
     ]
+    if "engine" in found:
+        rows.insert(1, ["isol8 --engine docker, a fresh container", *_times(found["engine"])])
     return "### Docker\n\n![A Python hello beside Docker](benchmarks-docker.svg)\n\n" + table(
         [f"a Python hello, {found['run']['count']} of each in turn, ms", "p50", "p95", "p99"], rows
+    )
+
+
+def _gvisor(results: Results) -> str:
+    found = results.get("gvisor", {})
+    if "engine" not in found or "do" not in found:
+        reason = found.get("skipped")
+        return f"gVisor was not measured: {reason}.\n" if reason else ""
+    rows = [
+        ["isol8 --engine gvisor, a fresh sandbox", *_times(found["engine"])],
+        ["runsc do, a fresh sandbox", *_times(found["do"])],
+    ]
+    return "### gVisor\n\n" + table(
+        [f"a Python hello, {found['do']['count']} of each in turn, ms", "p50", "p95", "p99"], rows
     )
 
 

@@ -72,6 +72,10 @@ def _per_second(runtime: str, at_least: float, aim: float) -> Target:
     )
 
 
+def _beside(part: str, reference: str) -> Callable[[Found], float]:
+    return lambda found: float(found[part]["engine"]["p50"] / found[part][reference]["p50"])
+
+
 TARGETS = (
     Target("python hello, p50 paced", "bare `/usr/bin/python3 -I` p50", 0.45, 0.20, _paced("python")),
     Target("python hello, p99 paced", "bare p50", 1.0, 0.5, _paced("python", "p99_ratio")),
@@ -79,6 +83,9 @@ TARGETS = (
     Target("bun hello, p50 paced", "bare `bun` p50", 0.6, 0.3, _paced("bun")),
     Target("deno hello, p50 paced", "bare `deno` p50", 0.6, 0.3, _paced("deno")),
     Target("bash hello, p50 paced", "bare `bash` p50", 2.5, 1.2, _paced("bash")),
+    Target("python hello on the Docker engine, p50", "`docker exec` p50", 0.25, 0.15, _beside("docker", "exec")),
+    Target("the same beside a container made for it", "`docker run` p50", 0.1, 0.05, _beside("docker", "run")),
+    Target("python hello on the gVisor engine, p50", "`runsc do` p50", 0.5, 0.1, _beside("gvisor", "do")),
     _per_second("python", 1.2, 3),
     _per_second("node", 0.9, 1.5),
     Target(

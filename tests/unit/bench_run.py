@@ -50,7 +50,14 @@ def make(at: str = "2026-11-24T12:00:00+00:00", *, python: float = 0.3, cpu: str
                 "p99_ratio": ratio(python * 3),
             }
         },
-        docker={"image": "python", "isol8": times(3.0), "run": times(250.0), "exec": times(80.0)},
+        docker={
+            "image": "python",
+            "isol8": times(3.0),
+            "run": times(250.0),
+            "exec": times(80.0),
+            "engine": times(10.0),
+        },
+        gvisor={"engine": times(50.0), "do": times(900.0)},
         throughput={
             "python": [
                 {"clients": n, "isol8": rate(200.0), "bare": rate(100.0), "ratio": ratio(2.0), "p99_to_p50": ratio(3.0)}
