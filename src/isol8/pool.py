@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Hashable, Iterable
+from collections.abc import Iterable
 
 from isol8.engines.base import Engine
 from isol8.engines.sandbox import Sandbox
@@ -155,23 +155,24 @@ class Pools:
 
     def __init__(self, engine: Engine, specs: Iterable[tuple[SandboxSpec, int]]) -> None:
         self._engine = engine
-        self._specs = list(specs)
-        self._pools: dict[Hashable, Pool] = {}
+        self._pools = [(spec, Pool(engine, spec, size)) for spec, size in specs]
 
     def start(self) -> None:
-        """Begin to fill them. The engine has been started: only then does it know its templates. Returns at once."""
-        for spec, size in self._specs:
-            pool = self._pools[self._engine.template(spec)] = Pool(self._engine, spec, size)
+        """Begin to fill them. Returns at once."""
+        for _, pool in self._pools:
             pool.start()
 
     async def acquire(self, spec: SandboxSpec) -> Sandbox:
         """A sandbox that nobody has used, from the pool of the spec's template or, where there is none, made now. Its
         limits may be others than the spec's. The caller must destroy it. Raises EngineFailure.
         """
-        pool = self._pools.get(self._engine.template(spec))
-        return await (pool.acquire() if pool else self._engine.create(spec))
+        template = self._engine.template(spec)
+        for standing, pool in self._pools:
+            if self._engine.template(standing) == template:
+                return await pool.acquire()
+        return await self._engine.create(spec)
 
     async def close(self) -> None:
         """Destroy all that waits."""
-        for pool in self._pools.values():
+        for _, pool in self._pools:
             await pool.close()
