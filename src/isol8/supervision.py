@@ -245,10 +245,10 @@ def require_docker() -> None:
 
 async def with_daemon(config: Config, ask: Callable[[Docker], Awaitable[Answer]]) -> Answer:
     """Ask the daemon something, with a client that is closed afterwards. Raises EngineFailure."""
-    from isol8.engines.docker.client import Place, connect
+    from isol8.engines.docker.client import Place, connect, disconnect
 
     docker = connect(Place(config.docker.host, config.docker.context))
     try:
         return await ask(docker)
     finally:
-        await docker.close()
+        await disconnect(docker)

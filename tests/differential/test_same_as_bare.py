@@ -61,9 +61,7 @@ def test_same_as_bare(
     compare(case, server, client, tmp_path, image_files)
 
 
-def compare(
-    case: Case, server: Server, client: httpx.Client, tmp_path: Path, image_files: Path | None = None
-) -> None:
+def compare(case: Case, server: Server, client: httpx.Client, tmp_path: Path, image_files: Path | None = None) -> None:
     """Assert that a program does in a sandbox of `server` what it does outside: on the machine, or among the files of
     the image that its sandboxes are made from."""
     outside = bare.run(case, _environment(server, client, case.runtime), tmp_path, image_files)

@@ -49,7 +49,7 @@ NOT_ABOUT: dict[str, Reasons] = {
     },
 }
 # In /dev, beyond the usual: what programs can do with them is bounded (queues by a resource limit).
-_DEVICES = {"native": set[str](), "docker": {"/dev/mqueue", "/dev/pts/ptmx"}, "gvisor": set()}
+_DEVICES = {"native": set[str](), "docker": {"/dev/mqueue", "/dev/ptmx", "/dev/pts/ptmx"}, "gvisor": set()}
 
 
 def reason(table: dict[str, Reasons], test: str) -> str | None:

@@ -21,6 +21,7 @@ from isol8.errors import EngineFailure
 _TIMEOUT_S = 60.0
 _CONNECT_TIMEOUT_S = 10.0
 _NO_CONNECTION = 900  # aiodocker's own status
+_UNIX = "unix://"
 _USUAL_SOCKET = "unix:///var/run/docker.sock"
 
 
@@ -45,10 +46,14 @@ class DaemonFailure(EngineFailure):
 
 
 def connect(place: Place, api_version: str = "auto") -> Docker:
-    """A client, which asks nothing yet. The caller closes it. Raises DaemonFailure when the place makes no sense."""
+    """A client, which asks nothing yet; `disconnect` it. Raises DaemonFailure when the place makes no sense."""
     timeout = aiohttp.ClientTimeout(total=_TIMEOUT_S, sock_connect=_CONNECT_TIMEOUT_S)
     host = place.host or ("" if place.context else os.environ.get("DOCKER_HOST", ""))
     try:
+        if host.startswith(_UNIX):
+            # Each question has a connection of its own: one that is kept open would not outlive the daemon's restart.
+            connector = aiohttp.UnixConnector(host.removeprefix(_UNIX), limit=0, force_close=True)
+            return Docker(url=f"{_UNIX}localhost", connector=connector, timeout=timeout, api_version=api_version)
         if host:
             return Docker(url=host, timeout=timeout, api_version=api_version)
         try:
@@ -57,6 +62,12 @@ def connect(place: Place, api_version: str = "auto") -> Docker:
             return Docker(url=_USUAL_SOCKET, timeout=timeout, api_version=api_version)
     except (ValueError, OSError, DockerContextError) as error:
         raise DaemonFailure(f"the Docker daemon's address makes no sense ({place.describe()}): {error}") from error
+
+
+async def disconnect(client: Docker) -> None:
+    """Close a client, and all its connections. Idempotent."""
+    await client.close()
+    await client.connector.close()
 
 
 @contextmanager

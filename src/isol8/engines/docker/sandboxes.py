@@ -13,7 +13,7 @@ from aiodocker import Docker
 
 from isol8.engines import bundle
 from isol8.engines.docker import images, owners
-from isol8.engines.docker.client import DaemonFailure, Place, connect, translated
+from isol8.engines.docker.client import DaemonFailure, Place, connect, disconnect, translated
 from isol8.engines.docker.description import Making, changeable, describe
 from isol8.engines.docker.streams import Stream
 from isol8.engines.docker.users import Users
@@ -218,7 +218,7 @@ class Sandboxes:
         await asyncio.gather(*left, return_exceptions=True)
         if any(results):
             _LOG.error("%d containers stay behind: the Docker daemon does not remove them", len(left))
-        await self._docker.close()
+        await disconnect(self._docker)
 
 
 def _sizes(wanted: Limits, now: Limits) -> Iterator[tuple[str, int, int]]:

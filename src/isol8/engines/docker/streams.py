@@ -15,7 +15,7 @@ from collections.abc import Callable
 
 from aiodocker import Docker
 
-from isol8.engines.docker.client import Place, connect, translated
+from isol8.engines.docker.client import Place, connect, disconnect, translated
 
 _LOG = logging.getLogger("isol8.docker")
 _CHUNK_BYTES = 64 * 1024
@@ -81,4 +81,4 @@ class Stream:
         if hasattr(self, "_attached"):
             with contextlib.suppress(Exception):
                 await self._attached.close()
-        await self._client.close()
+        await disconnect(self._client)
