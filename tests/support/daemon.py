@@ -35,6 +35,15 @@ def reachable(host: str = "") -> bool:
         return daemon.get("/_ping").status_code == 200
 
 
+def copy(image: str, host: str) -> None:
+    """Copy an image from the suite's daemon to the one at `host`."""
+    with client() as source, client(host) as target:
+        with source.stream("GET", f"/images/{image}/get") as packed:
+            assert packed.status_code == 200, image
+            answer = target.post("/images/load", content=packed.iter_bytes(1 << 20))
+        assert answer.status_code == 200, answer.text
+
+
 def export(image: str, target: IO[bytes]) -> None:
     """Write the files of an image as a tar archive."""
     with client() as daemon:

@@ -57,11 +57,7 @@ class Daemon:
 
     def load(self, image: str) -> None:
         """Copy an image from the suite's daemon."""
-        with daemon.client() as source, daemon.client(self.host) as target:
-            with source.stream("GET", f"/images/{image}/get") as packed:
-                assert packed.status_code == 200, image
-                answer = target.post("/images/load", content=packed.iter_bytes(1 << 20))
-            assert answer.status_code == 200, answer.text
+        daemon.copy(image, self.host)
 
     def containers(self) -> list[str]:
         """Names of all there are."""
@@ -85,14 +81,9 @@ def running(*, room: str = "") -> Iterator[Daemon]:
         finally:
             made.stop()
     finally:
-        for place in _mounted_below(directory):
+        for place in machine.mounts_below(directory):
             subprocess.run(["umount", place], check=True)
         shutil.rmtree(directory)
-
-
-def _mounted_below(directory: Path) -> list[str]:
-    """Deepest first."""
-    return sorted((place for place in machine.mounts() if place.startswith(f"{directory}/")), reverse=True)
 
 
 def base_image() -> str:

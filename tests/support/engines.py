@@ -17,6 +17,11 @@ Reasons = dict[str, str]
 _IMAGE = "the image has directories of these names, with its own files"
 _NUMBERS = "process ids are higher: runc's own threads came before"
 
+_PROCESSES = "the machine's processes are counted, not those of its own kernel; with too many the whole sandbox ends"
+_SIZES = "a live sandbox's sandboxSize and tmpSize cannot change"
+_STATX = "ls and stat fail: Debian's gVisor (2022) refuses a flag of statx that they set, AT_NO_AUTOMOUNT"
+_STATUS = "its /proc/self/status has no SigBlk, SigIgn and CapAmb"
+
 DIFFERENCES: dict[str, Reasons] = {
     "native": {
         "contract/test_execute.py::test_hash_seeds_differ": "sandboxes are forks of one interpreter: one seed",
@@ -30,8 +35,24 @@ DIFFERENCES: dict[str, Reasons] = {
         "differential/*?bash-child_death_reported.sh?": _NUMBERS,
         "differential/*?bash-exit_statuses.sh?": _NUMBERS,
     },
-    "gvisor": {},
+    "gvisor": {
+        "contract/test_limits.py::test_processes": _PROCESSES,
+        "contract/test_limits.py::test_threads_count_as_processes": _PROCESSES,
+        "contract/test_limits.py::test_a_fork_bomb_ends_with_its_execution": _PROCESSES,
+        "contract/test_view.py::test_kill_everything_harms_only_itself": "its kernel lets process 1 be killed",
+        "contract/test_files.py::test_a_full_sandbox_is_507_and_nothing_is_half_written": _SIZES,
+        "contract/test_sessions.py::test_sizes_may_grow": _SIZES,
+        "contract/test_view.py::test_three_descriptors_alone_are_open?bash?": _STATX,
+        "contract/test_view.py::test_the_sandbox_holds_the_program_alone?bash?": _STATX,
+        "contract/test_surroundings.py::test_the_user": _STATX,
+        "contract/test_surroundings.py::test_each_sandbox_has_its_own_processes_and_host_name": _STATX,
+        "contract/test_view.py::test_signals_are_as_the_kernel_starts_a_program": _STATUS,
+        "contract/test_view.py::test_signals_are_default_however_the_server_was_started": _STATUS,
+        "contract/test_surroundings.py::test_no_privilege": _STATUS,
+    },
 }
+_OUTSIDE = "looks for the program among the machine's processes, where those of a sandbox are not"
+_CLOCK = "the program's own clock of processor time is gVisor's, and not that of the machine, which it is compared with"
 _LAYERS = "takes layers of the native engine away; see tests/docker"
 NOT_ABOUT: dict[str, Reasons] = {
     "native": {"docker/*": "the Docker engine by itself"},
@@ -43,13 +64,23 @@ NOT_ABOUT: dict[str, Reasons] = {
     },
     "gvisor": {
         "contract/test_isolation_policy.py::*": _LAYERS,
+        "contract/test_sessions.py::test_delete": _OUTSIDE,
+        "contract/test_sessions.py::test_delete_ends_a_run_in_progress_with_a_clear_error": _OUTSIDE,
+        "contract/test_endings.py::test_a_client_that_goes_away_*": _OUTSIDE,
+        "contract/test_endings.py::test_the_server_ends_while_programs_run": _OUTSIDE,
+        "contract/test_execute.py::test_timestamp_duration_and_usage": _CLOCK,
+        "contract/test_limits.py::test_half_a_core": _CLOCK,
         "security/*": "attacks on the machine's kernel; a sandbox has one of its own",
         "engine/*": "the native engine by itself",
         "docker/*": "the Docker engine by itself",
     },
 }
 # In /dev, beyond the usual: what programs can do with them is bounded (queues by a resource limit).
-_DEVICES = {"native": set[str](), "docker": {"/dev/mqueue", "/dev/ptmx", "/dev/pts/ptmx"}, "gvisor": set()}
+_DEVICES = {
+    "native": set[str](),
+    "docker": {"/dev/mqueue", "/dev/ptmx", "/dev/pts/ptmx"},
+    "gvisor": {"/dev/fuse", "/dev/net"},  # of its own kernel, and closed to who has no capabilities
+}
 
 
 def reason(table: dict[str, Reasons], test: str) -> str | None:

@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import TypeVar
 
 from tests.support import daemon, engines
@@ -150,6 +151,11 @@ def cgroup_members(server_pid: int) -> set[int]:
 def mounts() -> list[str]:
     """The mount points this process sees, repetitions included."""
     return sorted(line.split()[4] for line in _read("/proc/self/mountinfo").decode().splitlines())
+
+
+def mounts_below(directory: Path) -> list[str]:
+    """Deepest first."""
+    return sorted((place for place in mounts() if place.startswith(f"{directory}/")), reverse=True)
 
 
 def descriptors(pid: int) -> list[str]:

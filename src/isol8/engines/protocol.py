@@ -4,8 +4,8 @@ One message is one JSON object. Requests carry `id` and `op`; the answer carries
 `error` (with `conflict` true when the kernel refused other limits). The answer to `create` brings one descriptor: the
 sandbox's stream.
 
-    ready    → fixedSizes: whether /sandbox and /tmp of a live sandbox keep their sizes. Requests are read only once the
-               supervisor can create
+    ready    → fixed: names of the limits that a live sandbox keeps. Requests are read only once the supervisor can
+               create
     create   sandbox, runtime, limits, network, image, boot
                              → groups (controller → directory), version; {} where this machine does not have the cgroup
     limit    sandbox, limits                            → {}

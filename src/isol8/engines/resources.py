@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import resource
 from types import MappingProxyType
+
+from isol8.model import Limits
 
 ENDLESS = resource.RLIM_INFINITY
 # Soft and hard, by the lower-case names that Docker and OCI use too. A core file limit of 1 keeps the kernel from
@@ -23,6 +26,16 @@ RESOURCE_LIMITS = MappingProxyType(
         "stack": (8 << 20, ENDLESS),
     }
 )
+
+# gVisor's own: its kernel's heap and threads, and a process of the machine for every address space in the sandbox.
+_GVISOR_MEMORY_BYTES = 32 << 20
+_GVISOR_PROCESSES = 128
+
+
+def with_own_kernel(limits: Limits) -> Limits:
+    """What the machine's cgroup is given for a sandbox under gVisor: its limits, and room for gVisor itself."""
+    memory, pids = limits.memory_bytes + _GVISOR_MEMORY_BYTES, limits.pids + _GVISOR_PROCESSES
+    return dataclasses.replace(limits, memory_bytes=memory, pids=pids)
 
 
 def bounded_limits() -> dict[str, tuple[int, int]]:

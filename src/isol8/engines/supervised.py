@@ -22,6 +22,14 @@ from isol8.model import Limits, SandboxSpec, Usage
 
 # For a machine that is slow, or busy: nothing waits this long where all is well.
 _READY_TIMEOUT_S = 60
+# What callers call limits.
+_CALLED = {
+    "memory_bytes": "memoryLimit",
+    "cpus": "cpuLimit",
+    "pids": "pidsLimit",
+    "sandbox_bytes": "sandboxSize",
+    "tmp_bytes": "tmpSize",
+}
 
 
 class SupervisedEngine:
@@ -33,7 +41,7 @@ class SupervisedEngine:
     def __init__(self, address: str, uid: int) -> None:
         self._address = address
         self._uid = uid
-        self._fixed_sizes = False  # whether /sandbox and /tmp of a live sandbox keep their sizes
+        self._fixed: tuple[str, ...] = ()  # the limits that a live sandbox keeps
         self._connection: socket.socket | None = None
         self._connecting = asyncio.Lock()
         self._answers: dict[int, asyncio.Future[tuple[protocol.Message, list[int]]]] = {}
@@ -42,13 +50,13 @@ class SupervisedEngine:
 
     def template(self, spec: SandboxSpec) -> Hashable:
         """See Engine."""
-        sizes = (spec.limits.sandbox_bytes, spec.limits.tmp_bytes) if self._fixed_sizes else ()
-        return (spec.runtime, spec.network, spec.image, *sizes)
+        kept = (getattr(spec.limits, name) for name in self._fixed)
+        return (spec.runtime, spec.network, spec.image, *kept)
 
     async def start(self) -> None:
         """Connect, and wait until sandboxes can be made. Raises EngineFailure."""
         message, _ = await self._ask("ready", "")
-        self._fixed_sizes = message["fixedSizes"]
+        self._fixed = tuple(message["fixed"])
 
     async def close(self) -> None:
         """Let go of the supervisor, which then destroys what this process made."""
@@ -147,8 +155,10 @@ class SupervisedEngine:
     async def limit(self, sandbox: Sandbox, limits: Limits) -> None:
         """See Engine."""
         before = sandbox.spec.limits
-        if self._fixed_sizes and (limits.sandbox_bytes, limits.tmp_bytes) != (before.sandbox_bytes, before.tmp_bytes):
-            raise Conflict("This sandbox's limits cannot change in this way: sandboxSize and tmpSize stay as they are")
+        kept = [name for name in self._fixed if getattr(limits, name) != getattr(before, name)]
+        if kept:
+            names = ", ".join(_CALLED[name] for name in kept)
+            raise Conflict(f"This sandbox's limits cannot change in this way: it keeps its {names}")
         await self._ask("limit", sandbox.id, limits=dataclasses.asdict(limits))
         sandbox.spec = dataclasses.replace(sandbox.spec, limits=limits)
 

@@ -26,6 +26,8 @@ from isol8.kernel.cgroups import Group
 from isol8.model import Usage
 
 REFUSED = 78  # sysexits.h: EX_CONFIG. With this the supervisor ends when trying again would not help.
+# The limits that are sizes of file systems.
+SIZES = ("sandbox_bytes", "tmp_bytes")
 
 _LOG = logging.getLogger("isol8.supervisor")
 
@@ -38,8 +40,8 @@ class Sandboxes(Protocol):
     """An engine's sandboxes, by name. Every method may be called while others are under way."""
 
     @property
-    def fixed_sizes(self) -> bool:
-        """Whether /sandbox and /tmp of a live sandbox keep the sizes they were made with."""
+    def fixed(self) -> tuple[str, ...]:
+        """Names of the limits that a live sandbox keeps."""
 
     async def create(self, name: str, request: dict[str, Any]) -> tuple[Group | None, int]:
         """Make one. Its cgroup, if this machine has it, and its stream (the caller's to close). Raises
@@ -169,7 +171,7 @@ class Client:
     async def _carry_out(self, message: protocol.Message) -> tuple[protocol.Message, list[int]]:
         operation, name = message["op"], message["sandbox"]
         if operation == "ready":
-            return {"fixedSizes": self._sandboxes.fixed_sizes}, []
+            return {"fixed": self._sandboxes.fixed}, []
         if operation == "create":
             self._made.add(name)
             group, stream = await self._sandboxes.create(name, message)

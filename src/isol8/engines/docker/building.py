@@ -41,9 +41,9 @@ _REGISTRY_PATIENCE_S = 20.0
 _LAST_LINES = 10
 _PIECE_BYTES = 1 << 20
 _OPT = "/opt/isol8"
+# Without a directory /sandbox: runc gives what it mounts at one its mode, whatever was asked for.
 _TAIL = """\
 COPY etc/ /etc/
-COPY sandbox/ /sandbox/
 ENV PATH={path} HOME=/sandbox LANG=C.UTF-8
 """
 _FROM_REGISTRY = f"""\
@@ -123,7 +123,6 @@ async def _build_base(docker: Docker, tag: str, content: str, say: Say) -> None:
     files: dict[str, bytes | Path] = {
         "etc/passwd": users.passwd().encode(),
         "etc/group": users.group().encode(),
-        "sandbox/": b"",
     }
     say(f"fetching {_REGISTRY_IMAGE}")
     try:
@@ -204,15 +203,13 @@ class _InLargePieces:
 
 
 def _pack(target: IO[bytes], files: Mapping[str, bytes | Path]) -> None:
-    """A tar archive of root's files. A name that ends in a slash is a directory."""
+    """A tar archive of root's files."""
     with tarfile.open(fileobj=target, mode="w") as archive:
         for name, source in files.items():
             if isinstance(source, Path):
                 archive.add(source, name, filter=_as_root)
                 continue
-            entry = tarfile.TarInfo(name.rstrip("/"))
-            entry.type = tarfile.DIRTYPE if name.endswith("/") else tarfile.REGTYPE
-            entry.mode = 0o755 if entry.isdir() else 0o644
+            entry = tarfile.TarInfo(name)
             entry.size = len(source)
             archive.addfile(entry, io.BytesIO(source))
 

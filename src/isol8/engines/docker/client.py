@@ -22,6 +22,7 @@ _TIMEOUT_S = 60.0
 _CONNECT_TIMEOUT_S = 10.0
 _NO_CONNECTION = 900  # aiodocker's own status
 _UNIX = "unix://"
+_SHOWN = 600
 _USUAL_SOCKET = "unix:///var/run/docker.sock"
 
 
@@ -95,4 +96,6 @@ def _unreachable(detail: str) -> str:
 
 
 def _one_line(text: object) -> str:
-    return " ".join(str(text).split())
+    """Daemons repeat what they were sent, which may be long."""
+    line = " ".join(str(text).split())
+    return line if len(line) <= _SHOWN else f"{line[: _SHOWN // 2]} … {line[-_SHOWN // 2 :]}"

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from functools import cache
 from typing import Any
 
 from isol8.engines import bundle
-from isol8.engines.docker.seccomp import profile
-from isol8.engines.resources import bounded_limits
+from isol8.engines.resources import bounded_limits, with_own_kernel
 from isol8.model import Limits
 
 # The server that a container belongs to: see owners.py.
 LABEL = "isol8.server"
+CHANGEABLE = ("memory_bytes", "cpus", "pids")
 _CPU_PERIOD_US = 100_000
 _MIN_QUOTA_US = 1_000
+_PODMAN_PROCESSES = (32_768, 32_768)
 # Docker's own (moby, oci/defaults.go), and more: with these lists given, it masks no others.
 _MASKED = (
     "/proc/asound",
@@ -45,14 +45,30 @@ class Making:
     environment: dict[str, str] = field(default_factory=dict)
 
 
-@cache
-def _profile() -> str:
-    return profile()
+@dataclass(frozen=True, slots=True)
+class Daemon:
+    """What kind of daemon it is.
+
+    `profile` is the seccomp profile, or where the daemon reads it. `podman`: that has no owner among the options of a
+    tmpfs, and masks by another option. `gvisor`: whether containers have a kernel of their own, which counts as theirs.
+    """
+
+    profile: str
+    podman: bool
+    gvisor: bool
 
 
-def describe(making: Making, request: dict[str, Any], uid: int) -> dict[str, Any]:
+def ulimits(*, podman: bool) -> list[dict[str, Any]]:
+    """Podman sets a limit of processes too if it is given none, which takes a capability that not every root has."""
+    limits = bounded_limits() | ({"nproc": _PODMAN_PROCESSES} if podman else {})
+    return [{"Name": name, "Soft": soft, "Hard": hard} for name, (soft, hard) in limits.items()]
+
+
+def describe(making: Making, daemon: Daemon, request: dict[str, Any], uid: int) -> dict[str, Any]:
     """The body of POST /containers/create. `request`: see engines/protocol.py."""
-    limits = Limits(**request["limits"])
+    limits, podman = Limits(**request["limits"]), daemon.podman
+    owned = "mode=0777,notmpcopyup" if podman else f"mode=0755,uid={uid},gid={uid}"
+    masking = [f"mask={':'.join(_MASKED)}"] if podman else []
     host: dict[str, Any] = {
         "AutoRemove": True,
         "CapDrop": ["ALL"],
@@ -63,14 +79,14 @@ def describe(making: Making, request: dict[str, Any], uid: int) -> dict[str, Any
         "NetworkMode": request["network"],
         "ReadonlyPaths": list(_READ_ONLY),
         "ReadonlyRootfs": True,
-        "SecurityOpt": ["no-new-privileges", f"seccomp={_profile()}"],
+        "SecurityOpt": ["no-new-privileges", f"seccomp={daemon.profile}", *masking],
         "ShmSize": limits.tmp_bytes,
         "Tmpfs": {
-            "/sandbox": f"rw,exec,nosuid,nodev,mode=0755,uid={uid},gid={uid},size={limits.sandbox_bytes}",
+            "/sandbox": f"rw,exec,nosuid,nodev,{owned},size={limits.sandbox_bytes}",
             "/tmp": f"rw,noexec,nosuid,nodev,mode=1777,size={limits.tmp_bytes}",
         },
-        "Ulimits": [{"Name": name, "Soft": soft, "Hard": hard} for name, (soft, hard) in bounded_limits().items()],
-        **changeable(limits),
+        "Ulimits": ulimits(podman=podman),
+        **changeable(with_own_kernel(limits) if daemon.gvisor else limits),
     }
     if request["network"] == "none":
         # Docker takes ::1 away where there is no network for it.

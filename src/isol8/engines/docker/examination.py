@@ -11,9 +11,12 @@ import os
 from typing import Any
 
 from isol8.engines.base import Layer, Need
+from isol8.engines.docker.description import CHANGEABLE
 from isol8.engines.docker.sandboxes import Sandboxes
 from isol8.engines.layers import Description, judge
 from isol8.engines.looking import LIMITS, has_own_kernel, judge_seen, look, specimen_request
+from isol8.engines.resources import with_own_kernel
+from isol8.engines.supervisor import SIZES
 from isol8.errors import EngineFailure
 from isol8.kernel import mounts
 
@@ -60,7 +63,7 @@ LAYERS = (
 
 
 async def examine(sandboxes: Sandboxes) -> list[Layer]:
-    """Every layer. Also finds out whether sizes can be changed on a live sandbox. Raises EngineFailure when no sandbox
+    """Every layer. Also finds out which limits of a live sandbox can be changed. Raises EngineFailure when no sandbox
     can be made at all."""
     info = await sandboxes.info()
     seen, problems = await _look_at_one(sandboxes)
@@ -101,20 +104,26 @@ async def _look_at_one(sandboxes: Sandboxes) -> tuple[dict[str, Any], dict[str, 
     group, descriptor = await sandboxes.create(name, request)
     try:
         seen = await look(name, descriptor)
-        sandboxes.fixed_sizes = not _can_resize(sandboxes.process(name))
-        return seen, {"memory-limit": "not in force"} if group and _unlimited(group.paths) else {}
+        sizes = () if _can_resize(sandboxes.process(name)) else SIZES
+        # Podman's Docker API has no update before its version 5, and gVisor's shim has none.
+        sandboxes.fixed = (*CHANGEABLE, *sizes) if sandboxes.daemon.podman or sandboxes.daemon.gvisor else sizes
+        limits = with_own_kernel(LIMITS) if sandboxes.daemon.gvisor else LIMITS
+        return seen, {"memory-limit": "not in force"} if group and _memory_limit(
+            group.paths
+        ) != limits.memory_bytes else {}
     finally:
         await sandboxes.destroy(name)
 
 
-def _unlimited(paths: dict[str, str]) -> bool:
-    """Whether the cgroup of the specimen has no memory limit after all."""
+def _memory_limit(paths: dict[str, str]) -> int:
+    """What the cgroup of the specimen says; 0 when there is no such file, or no limit."""
     for name in ("memory.max", "memory.limit_in_bytes"):
         path = f"{paths.get('memory', '')}/{name}"
         if os.path.exists(path):
             with open(path) as file:
-                return file.read().strip() != str(LIMITS.memory_bytes)
-    return False
+                text = file.read().strip()
+                return int(text) if text.isdigit() else 0
+    return 0
 
 
 def _can_resize(pid: int) -> bool:

@@ -13,6 +13,7 @@ from typing import Any
 from aiodocker import Docker
 
 from isol8.engines.docker.client import DaemonFailure, translated
+from isol8.engines.docker.description import ulimits
 
 OWN_IMAGE = "isol8/sandbox:latest"
 RUNTIMES_LABEL = "isol8.runtimes"
@@ -81,7 +82,12 @@ async def probe(docker: Docker, image: str, name: str) -> Runtimes:
         "Cmd": [],
         "AttachStdout": True,
         "AttachStderr": True,
-        "HostConfig": {"NetworkMode": "none", "ReadonlyRootfs": True, "LogConfig": {"Type": "none"}},
+        "HostConfig": {
+            "NetworkMode": "none",
+            "ReadonlyRootfs": True,
+            "LogConfig": {"Type": "none"},
+            "Ulimits": ulimits(podman=True),
+        },
     }
     try:
         said = await _run(docker, config, name or image)

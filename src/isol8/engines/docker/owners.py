@@ -67,7 +67,8 @@ async def remove(docker: Docker, name: str) -> None:
     except DaemonFailure as error:
         if error.status == 404:
             return
-        if error.status != 409:  # 409: it is being removed already
+        # It is being removed already, or (Podman) has just ended and is about to be.
+        if error.status != 409 and "container state improper" not in error.message:
             raise
         await _until_removed(docker, name)
 

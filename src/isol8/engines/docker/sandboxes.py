@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,7 +15,8 @@ from aiodocker import Docker
 from isol8.engines import bundle
 from isol8.engines.docker import images, owners
 from isol8.engines.docker.client import DaemonFailure, Place, connect, disconnect, translated
-from isol8.engines.docker.description import Making, changeable, describe
+from isol8.engines.docker.description import Daemon, Making, changeable, describe
+from isol8.engines.docker.seccomp import Profile
 from isol8.engines.docker.streams import Stream
 from isol8.engines.docker.users import Users
 from isol8.errors import Conflict, EngineFailure
@@ -52,7 +54,7 @@ class Sandboxes:
         self._users = Users()
         self._live: dict[str, _Live] = {}
         self._closing = False
-        self.fixed_sizes = True  # until it has been seen that they can be changed (examination.py)
+        self.fixed: tuple[str, ...] = ()  # until it has been seen what can be changed (examination.py)
         self.unhardened = ""  # why the cgroups of sandboxes are as Docker made them
         self._hierarchy = cgroups.find()
 
@@ -60,6 +62,11 @@ class Sandboxes:
         """Connect, and remove what dead servers have left. Raises DaemonFailure."""
         bundle.preload()
         self._docker: Docker = connect(self._place)
+        podman = await _is_podman(self._docker)
+        self._profile = Profile(by_path=podman)
+        runtimes = (await self.info()).get("Runtimes") or {}
+        path = runtimes.get(self._making.runtime, {}).get("path", "")
+        self.daemon = Daemon(self._profile.text, podman, gvisor=os.path.basename(path).startswith("runsc"))
         left = await owners.sweep(self._docker)
         if left:
             _LOG.info("removed %d containers that dead servers had left", left)
@@ -84,8 +91,9 @@ class Sandboxes:
         image = request["image"] or self._making.image
         if request["image"]:
             await images.check(self._docker, image)
+        body = describe(self._making, self.daemon, request, live.uid)
         with translated(f"a container of {image} could not be made"):
-            made = await self._docker.containers.create(describe(self._making, request, live.uid), name=f"isol8-{name}")
+            made = await self._docker.containers.create(body, name=f"isol8-{name}")
         live.container = made.id
         live.stream = Stream(self._place, self._docker.api_version)
         await live.stream.attach(made.id)
@@ -219,6 +227,13 @@ class Sandboxes:
         if any(results):
             _LOG.error("%d containers stay behind: the Docker daemon does not remove them", len(left))
         await disconnect(self._docker)
+        self._profile.close()
+
+
+async def _is_podman(docker: Docker) -> bool:
+    with translated("the daemon cannot be asked what it is"):
+        version = await docker.version()
+    return any(part.get("Name") == "Podman Engine" for part in version.get("Components") or ())
 
 
 def _sizes(wanted: Limits, now: Limits) -> Iterator[tuple[str, int, int]]:

@@ -9,6 +9,7 @@ are compared, since the kernel looks at no more: a filter that compares 64 is pa
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable, Iterator
 from itertools import combinations
 from typing import Any
@@ -36,6 +37,25 @@ def _past(values: set[int], depth: int, above: int) -> Iterator[Prefix]:
         bit = 1 << (_BITS - depth - 1)
         yield from _past({value for value in values if not value & bit}, depth + 1, above)
         yield from _past({value for value in values if value & bit}, depth + 1, above | bit)
+
+
+class Profile:
+    """The profile as a daemon takes it: `text` goes behind `seccomp=`. Podman wants the path of a file, which is one
+    without a name in any directory, so that it ends with this process. `close` it."""
+
+    def __init__(self, *, by_path: bool) -> None:
+        self._file = -1
+        self.text = profile()
+        if by_path:
+            self._file = os.memfd_create("seccomp.json")
+            os.write(self._file, self.text.encode())
+            self.text = f"/proc/{os.getpid()}/fd/{self._file}"
+
+    def close(self) -> None:
+        """Idempotent."""
+        if self._file >= 0:
+            os.close(self._file)
+            self._file = -1
 
 
 def profile() -> str:

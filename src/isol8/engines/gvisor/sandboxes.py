@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import dataclasses
 import logging
 import os
 import shutil
@@ -20,6 +19,8 @@ from typing import Any
 from isol8.engines import bundle
 from isol8.engines.gvisor.bundle import make_root, write_bundle
 from isol8.engines.gvisor.streams import Stream
+from isol8.engines.resources import with_own_kernel
+from isol8.engines.supervisor import SIZES
 from isol8.engines.user_ids import OF_THE_MACHINE, UserIds
 from isol8.errors import Conflict, EngineFailure
 from isol8.kernel import cgroups
@@ -28,9 +29,6 @@ from isol8.model import Limits, Usage
 
 _LOG = logging.getLogger("isol8.gvisor")
 _SWEEP_TIMEOUT_S = 5.0
-# gVisor's own: its kernel's heap and threads, and a process of the machine for every address space in the sandbox.
-_OWN_MEMORY_BYTES = 96 << 20
-_OWN_PROCESSES = 128
 # Enters the groups whose files follow their number, and becomes the command after them: runsc is never outside.
 _ENTER = 'n=$1; shift; while [ "$n" -gt 0 ]; do echo 0 >"$1" || exit 70; shift; n=$((n - 1)); done; exec "$@"'
 
@@ -48,7 +46,7 @@ class _Live:
 class Sandboxes:
     """All sandboxes of one server. `start` it, and `close` it. `options` are runsc's own, such as --platform=ptrace."""
 
-    fixed_sizes = True
+    fixed = SIZES
 
     def __init__(
         self,
@@ -103,7 +101,7 @@ class Sandboxes:
         write_bundle(live.directory, self._root, self._prefixes, live.uid, request)
         live.group.create()
         live.group.harden()
-        live.group.limit(_with_own(live.limits))
+        live.group.limit(with_own_kernel(live.limits))
         network = "host" if request["network"] == "host" else "none"
         command = [*self._command, f"--network={network}", f"--root={live.directory}/state", "--ignore-cgroups"]
         groups = [f"{path}/cgroup.procs" for path in live.group.directories]
@@ -119,9 +117,9 @@ class Sandboxes:
             raise EngineFailure("the sandbox is gone")
         limits = Limits(**values)
         try:
-            live.group.limit(_with_own(limits))
+            live.group.limit(with_own_kernel(limits))
         except OSError as error:
-            live.group.limit(_with_own(live.limits))
+            live.group.limit(with_own_kernel(live.limits))
             raise Conflict("The sandbox already uses more than the new limits allow") from error
         live.limits = limits
 
@@ -168,10 +166,3 @@ class Sandboxes:
         with contextlib.suppress(FileNotFoundError):
             shutil.rmtree(self._directory)
         self._users.close()
-
-
-def _with_own(limits: Limits) -> Limits:
-    """What the cgroup gets: the sandbox's limits, and room for gVisor itself."""
-    return dataclasses.replace(
-        limits, memory_bytes=limits.memory_bytes + _OWN_MEMORY_BYTES, pids=limits.pids + _OWN_PROCESSES
-    )

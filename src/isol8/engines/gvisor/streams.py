@@ -34,6 +34,9 @@ class Stream:
             stderr=pipe,
             limit=_CHUNK_BYTES,
             start_new_session=True,
+            # Nothing of the server's. And where TMPDIR points, gVisor would make the root of its own processes,
+            # which are nobody's: a directory that is closed to others will not do.
+            env={"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"},
         )
         return cls(process)
 

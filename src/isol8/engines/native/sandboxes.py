@@ -49,7 +49,7 @@ class Means:
 class Sandboxes:
     """All sandboxes of one server. `close` when done."""
 
-    fixed_sizes = False
+    fixed: tuple[str, ...] = ()
 
     def __init__(
         self, owner: int, python: str, prefixes: dict[str, str], environment: dict[str, str], means: Means

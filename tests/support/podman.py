@@ -1,0 +1,38 @@
+"""A Podman service of a test's own, with its storage and all else in one directory."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tests.support import daemon, machine
+
+START_SECONDS, STOP_SECONDS = 30.0, 30.0
+
+
+@contextmanager
+def running(image: str) -> Iterator[str]:
+    """The address of a service, which has an image of the suite's daemon."""
+    directory = Path(tempfile.mkdtemp(prefix="podman-", dir="/tmp"))
+    address = f"unix://{directory}/podman.sock"
+    places = {"root": "root", "runroot": "run", "tmpdir": "tmp", "network-config-dir": "net"}
+    options = [f"--{name}={directory}/{place}" for name, place in places.items()]
+    # runc, since crun refuses machines with both versions of cgroups; and there may be no systemd.
+    options += ["--runtime=runc", "--cgroup-manager=cgroupfs", "--events-backend=file"]
+    with (directory / "log").open("wb") as log:
+        command = ["podman", *options, "system", "service", "--time=0", address]
+        process = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
+    try:
+        machine.until(lambda: daemon.reachable(address), lambda: (directory / "log").read_text()[-2000:], START_SECONDS)
+        daemon.copy(image, address)
+        yield address
+    finally:
+        process.terminate()
+        process.wait(STOP_SECONDS)
+        for place in machine.mounts_below(directory):
+            subprocess.run(["umount", place], check=True)
+        shutil.rmtree(directory)
