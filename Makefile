@@ -37,9 +37,10 @@ test-v2: setup ## the tests of cgroups once more, on version 2: in an emulated m
 	        $(V2_TESTS); \
 	fi
 
-test-docker: setup ## the same suites on the Docker engine, beside a daemon of their own (needs root)
+test-docker: setup ## the same suites on the Docker engine, and the contract's on gVisor, beside a daemon of their own (needs root)
 	scripts/with-docker sh -c '$(BIN)/isol8 setup --engine docker && \
-	    $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal --engine docker $(SUITES) tests/docker $(PYTEST_ARGS)'
+	    $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal --engine docker $(SUITES) tests/docker $(PYTEST_ARGS) && \
+	    $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal --engine gvisor tests/contract tests/leak $(PYTEST_ARGS)'
 
 check: ## format, lint, types, import rule, unit tests
 	@scripts/bootstrap dev
