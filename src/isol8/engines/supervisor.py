@@ -20,6 +20,8 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
 from isol8.engines import protocol
+from isol8.engines.base import Layer, Need
+from isol8.engines.layers import missing, refusal, sentence
 from isol8.errors import Conflict, EngineFailure
 from isol8.kernel import privileges
 from isol8.kernel.cgroups import Group
@@ -29,6 +31,7 @@ REFUSED = 78  # sysexits.h: EX_CONFIG. With this the supervisor ends when trying
 # The limits that are sizes of file systems.
 SIZES = ("sandbox_bytes", "tmp_bytes")
 
+_LEVELS = {Need.STRICT: logging.WARNING, Need.EXTRA: logging.INFO}
 _LOG = logging.getLogger("isol8.supervisor")
 
 
@@ -188,6 +191,16 @@ class Client:
         else:
             raise EngineFailure(f"unknown operation {operation}")
         return {}, []
+
+
+def insist(found: list[Layer], *, strict: bool) -> None:
+    """Log the layers that are missing and need not hold. Raises Refused when one is missing that must."""
+    lacking = missing(found, {Need.EXTRA} if strict else {Need.STRICT, Need.EXTRA})
+    if lacking:
+        raise Refused(refusal(lacking, strict))
+    for layer in found:
+        if not layer.enforced:
+            _LOG.log(_LEVELS[layer.need], "%s", sentence(layer))
 
 
 def settle() -> None:

@@ -6,21 +6,16 @@ Started as `python -m isol8.engines.docker.supervisor LISTENER_FD OPTIONS_JSON`.
 from __future__ import annotations
 
 import json
-import logging
 import socket
 import sys
 from dataclasses import dataclass
 
-from isol8.engines.base import Need
 from isol8.engines.docker.client import Place
 from isol8.engines.docker.description import LABEL, Making
 from isol8.engines.docker.examination import examine
 from isol8.engines.docker.owners import owner_label
 from isol8.engines.docker.sandboxes import Sandboxes
-from isol8.engines.layers import missing, refusal, sentence
-from isol8.engines.supervisor import Refused, settle, supervise
-
-_LOG = logging.getLogger("isol8.docker")
+from isol8.engines.supervisor import insist, settle, supervise
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,16 +42,10 @@ class Options:
         sandboxes = self.sandboxes()
         await sandboxes.start()
         try:
-            found = await examine(sandboxes)
-            lacking = missing(found, {Need.EXTRA} if self.strict else {Need.STRICT, Need.EXTRA})
-            if lacking:
-                raise Refused(refusal(lacking, self.strict))
+            insist(await examine(sandboxes), strict=self.strict)
         except BaseException:
             await sandboxes.close()
             raise
-        for layer in found:
-            if not layer.enforced:
-                _LOG.warning("%s", sentence(layer))
         return sandboxes
 
 

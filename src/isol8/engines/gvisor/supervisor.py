@@ -6,20 +6,15 @@ Started as `python -m isol8.engines.gvisor.supervisor LISTENER_FD OPTIONS_JSON`.
 from __future__ import annotations
 
 import json
-import logging
 import socket
 import sys
 from dataclasses import dataclass
 from typing import Any
 
-from isol8.engines.base import Need
 from isol8.engines.gvisor.examination import examine
 from isol8.engines.gvisor.sandboxes import Sandboxes
-from isol8.engines.layers import missing, refusal, sentence
-from isol8.engines.supervisor import Refused, settle, supervise
+from isol8.engines.supervisor import insist, settle, supervise
 from isol8.kernel.cgroups import Hierarchy
-
-_LOG = logging.getLogger("isol8.gvisor")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,16 +41,10 @@ class Options:
         sandboxes = self.sandboxes()
         await sandboxes.start()
         try:
-            found = await examine(sandboxes)
-            lacking = missing(found, {Need.EXTRA} if self.strict else {Need.STRICT, Need.EXTRA})
-            if lacking:
-                raise Refused(refusal(lacking, self.strict))
+            insist(await examine(sandboxes), strict=self.strict)
         except BaseException:
             await sandboxes.close()
             raise
-        for layer in found:
-            if not layer.enforced:
-                _LOG.warning("%s", sentence(layer))
         return sandboxes
 
 

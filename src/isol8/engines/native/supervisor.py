@@ -13,22 +13,16 @@ Started as `python -m isol8.engines.native.supervisor LISTENER_FD OPTIONS_JSON`.
 from __future__ import annotations
 
 import json
-import logging
 import socket
 import sys
 from dataclasses import dataclass
 from typing import Any
 
-from isol8.engines.base import Need
-from isol8.engines.layers import missing, refusal, sentence
 from isol8.engines.native.examination import prepare
 from isol8.engines.native.sandboxes import Sandboxes
 from isol8.engines.native.unprivileged import Standing, take_standing
-from isol8.engines.supervisor import Refused, settle, supervise
+from isol8.engines.supervisor import Refused, insist, settle, supervise
 from isol8.kernel.cgroups import Hierarchy
-
-_LOG = logging.getLogger("isol8.supervisor")
-_LEVELS = {Need.STRICT: logging.WARNING, Need.EXTRA: logging.INFO}
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,14 +46,13 @@ class Options:
             Hierarchy(**self.hierarchy),
             standing,
         )
-        lacking = missing(found, {Need.EXTRA} if self.strict else {Need.STRICT, Need.EXTRA})
-        if sandboxes is None or lacking:
+        try:
+            insist(found, strict=self.strict)
+        except Refused:
             if sandboxes:
                 await sandboxes.close()
-            raise Refused(refusal(lacking, self.strict))
-        for layer in found:
-            if not layer.enforced:
-                _LOG.log(_LEVELS[layer.need], "%s", sentence(layer))
+            raise
+        assert sandboxes is not None, "without sandboxes a layer is missing that must always hold"
         return sandboxes
 
 
