@@ -104,7 +104,7 @@ def test_500_mixed_executions_leave_nothing(fresh: Server) -> None:
     _run(fresh, range(warm_up, warm_up + measured), ready)
     after = _settled(fresh)
     changed = {name: (value, after[name]) for name, value in before.items() if value != after[name]}
-    assert not changed
+    assert not changed, changed
     grown = {pid: (machine.resident_bytes(pid) - size) / MIB for pid, size in memory.items()}
     assert max(grown.values()) < 16, f"MiB that each process grew by: {grown}"
 

@@ -52,6 +52,7 @@ DIFFERENCES: dict[str, Reasons] = {
     },
 }
 _OUTSIDE = "looks for the program among the machine's processes, where those of a sandbox are not"
+_VARYING = "the number of processes that make up a sandbox varies, and states are compared by it"
 _CLOCK = "the program's own clock of processor time is gVisor's, and not that of the machine, which it is compared with"
 _LAYERS = "takes layers of the native engine away; see tests/docker"
 NOT_ABOUT: dict[str, Reasons] = {
@@ -70,6 +71,7 @@ NOT_ABOUT: dict[str, Reasons] = {
         "contract/test_endings.py::test_the_server_ends_while_programs_run": _OUTSIDE,
         "contract/test_execute.py::test_timestamp_duration_and_usage": _CLOCK,
         "contract/test_limits.py::test_half_a_core": _CLOCK,
+        "leak/test_leaks.py::test_500_mixed_executions_leave_nothing": _VARYING,
         "security/*": "attacks on the machine's kernel; a sandbox has one of its own",
         "engine/*": "the native engine by itself",
         "docker/*": "the Docker engine by itself",
