@@ -1,7 +1,8 @@
 """Every command and example in the README and in docs/ is run, and what it is said to answer is what it answers.
 
 A `bash` block is one or more commands. A `json` or `text` block right below it is its answer. A `json config` block is
-a configuration file. Examples of one document run in its order, against one server: later ones may need earlier ones.
+a configuration file with the defaults, a `json settings` block one with others. Examples of one document run in its
+order, against one server: later ones may need earlier ones.
 """
 
 from __future__ import annotations
@@ -124,6 +125,10 @@ def test_every_example(document: Path, request: pytest.FixtureRequest, tmp_path:
             empty.write_text("{}")
             # It says that it shows the defaults.
             assert load_config(str(shown), {}) == load_config(str(empty), {})
+        elif block.info == "json settings":
+            settings = tmp_path / "settings.json"
+            settings.write_text(block.text)
+            load_config(str(settings), {})
         elif block.answers and block.info == "json":
             same(json.loads(block.text), json.loads(answer), where)
         elif block.answers:

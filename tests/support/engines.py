@@ -70,7 +70,6 @@ NOT_ABOUT: dict[str, Reasons] = {
         "contract/test_endings.py::test_a_client_that_goes_away_*": _OUTSIDE,
         "contract/test_endings.py::test_the_server_ends_while_programs_run": _OUTSIDE,
         "contract/test_execute.py::test_timestamp_duration_and_usage": _CLOCK,
-        "contract/test_limits.py::test_half_a_core": _CLOCK,
         "leak/test_leaks.py::test_500_mixed_executions_leave_nothing": _VARYING,
         "security/*": "attacks on the machine's kernel; a sandbox has one of its own",
         "engine/*": "the native engine by itself",
