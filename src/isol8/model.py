@@ -73,6 +73,59 @@ class SandboxSpec:
     network: Network = Network.NONE
 
 
+@dataclass(frozen=True, slots=True)
+class HostRule:
+    """A regular expression (RE2) that a whole host name may match. `name` is where it was written down."""
+
+    name: str
+    pattern: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BoundSecret:
+    """A secret that never enters the sandbox. `placeholder` is what the program has instead; the proxy puts `value` in
+    its place, in headers of requests to `hosts` over TLS: (name or address, port) pairs."""
+
+    placeholder: str
+    value: str
+    hosts: tuple[tuple[str, int], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EgressPolicy:
+    """What a sandbox may reach through the proxy. Values alone: `egress/policy.py` judges by them.
+
+    A host must match none of `deny`, and one of every list in `allow`: without lists, or with an empty one, nothing is
+    allowed. Only public addresses are connected to, and those in `ranges` (CIDR).
+    """
+
+    allow: tuple[tuple[HostRule, ...], ...] = ()
+    deny: tuple[HostRule, ...] = ()
+    ports: tuple[int, ...] = (80, 443)
+    ranges: tuple[str, ...] = ()
+    max_connections: int = 64  # at once
+    max_bytes: int = 1 << 30  # in all, both ways
+    max_ms: int = 600_000  # after that, nothing any more
+    secrets: tuple[BoundSecret, ...] = ()
+    log: bool = False  # whether requests are noted down
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NetworkRequest:
+    """One request through the proxy, allowed or (`rule` says why) blocked. `path` is None where the proxy does not see
+    it; it has no query, which may be confidential. `bytes` went both ways."""
+
+    started_at: datetime
+    method: str
+    host: str
+    port: int
+    path: str | None
+    allowed: bool
+    rule: str
+    bytes: int
+    duration_ms: int
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Command:
     """One program to run, its inputs, and its bounds. Everything is validated before this is made."""
@@ -86,6 +139,7 @@ class Command:
     extension: str | None = None  # ".mjs"; None is the runtime's own
     env: Mapping[str, str] = field(default_factory=dict)
     secrets: Mapping[str, str] = field(default_factory=dict)  # also environment; values are masked
+    egress: EgressPolicy | None = None  # with Network.FILTERED
     stdin: Content = b""
     files: Mapping[str, Content] = field(default_factory=dict)
     output_paths: tuple[str, ...] = ()
@@ -147,6 +201,7 @@ class Result:
     usage: ExecutionUsage
     files: Mapping[str, Content] = field(default_factory=dict)
     file_errors: Mapping[str, str] = field(default_factory=dict)
+    network_log: tuple[NetworkRequest, ...] | None = None  # None: not wanted
     warnings: tuple[str, ...] = ()
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import socket
 from collections import Counter, defaultdict
 from collections.abc import AsyncGenerator, Callable
 
@@ -148,6 +149,10 @@ class ScriptedEngine:
         if limits.memory_bytes < 4096:
             raise Conflict("more memory is in use")
         sandbox.spec = dataclasses.replace(sandbox.spec, limits=limits)
+
+    async def listen(self, sandbox: Sandbox, port: int) -> socket.socket:
+        self.calls["listen"] += 1
+        return socket.create_server(("127.0.0.1", 0))
 
     async def usage(self, sandbox: Sandbox) -> Usage:
         if sandbox.id not in self.live:

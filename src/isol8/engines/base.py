@@ -1,12 +1,13 @@
 """What an engine is. It makes and destroys sandboxes, and knows nothing of languages.
 
-An engine gives five things: `create`, the byte stream of a sandbox, `limit`, `usage`, `destroy`. Everything that
-happens inside a sandbox goes over that stream to the runner, through `Sandbox` (engines/sandbox.py),
-which is the same for every engine.
+An engine gives six things: `create`, the byte stream of a sandbox, `limit`, `listen`, `usage`, `destroy`. Everything
+that happens inside a sandbox goes over that stream to the runner, through `Sandbox` (engines/sandbox.py), which is the
+same for every engine.
 """
 
 from __future__ import annotations
 
+import socket
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
@@ -52,6 +53,10 @@ class Engine(Protocol):
     async def limit(self, sandbox: Sandbox, limits: Limits) -> None:
         """Put other limits on a live sandbox. Raises EngineFailure, and Conflict when the kernel refuses
         them (a size below what is in use)."""
+
+    async def listen(self, sandbox: Sandbox, port: int) -> socket.socket:
+        """A listening stream socket, outside, that programs in the sandbox reach at 127.0.0.1:`port`; nothing else
+        does. The caller closes it. Raises EngineFailure, and Conflict when a program has taken the port."""
 
     async def usage(self, sandbox: Sandbox) -> Usage:
         """What the sandbox has consumed, read outside it."""

@@ -135,6 +135,11 @@ class NativeEngine:
         await self._ask("limit", sandbox.id, limits=dataclasses.asdict(limits))
         sandbox.spec = dataclasses.replace(sandbox.spec, limits=limits)
 
+    async def listen(self, sandbox: Sandbox, port: int) -> socket.socket:
+        """See Engine."""
+        _, descriptors = await self._ask("listen", sandbox.id, port=port)
+        return socket.socket(fileno=descriptors[0])
+
     async def usage(self, sandbox: Sandbox) -> Usage:
         """See Engine. The files of a cgroup are everybody's to read, so this costs no message."""
         try:

@@ -1,12 +1,13 @@
 """What the API process and the supervisor say to each other, over a SOCK_SEQPACKET unix socket.
 
 One message is one JSON object. Requests carry `id` and `op`; the answer carries the same `id`, and either its values or
-`error` (with `conflict` true when the kernel refused other limits). The answer to `create` brings one descriptor: the
-sandbox's stream.
+`error` (with `conflict` true when the kernel refused other limits, or a port). The answer to `create` brings one
+descriptor: the sandbox's stream. So does the answer to `listen`: a socket that listens on the sandbox's own loopback.
 
     ready    → {}: requests are read only once the supervisor can create
     create   sandbox, limits, network, boot             → groups (controller → directory), version
     limit    sandbox, limits                            → {}
+    listen   sandbox, port                              → {}
     destroy  sandbox                                    → {} when it is gone
 """
 

@@ -15,7 +15,7 @@ from typing import Any
 from isol8.engines.native.user_ids import OF_THE_MACHINE, IdRange, OneUser, UserIds
 from isol8.engines.native.zygotes import Zygote, describe_root
 from isol8.errors import Conflict, EngineFailure
-from isol8.kernel import cgroups, mounts
+from isol8.kernel import cgroups, mounts, network
 from isol8.kernel.cgroups import Group, Hierarchy
 from isol8.model import Limits
 
@@ -170,6 +170,18 @@ class Sandboxes:
             raise EngineFailure(f"limits could not be changed: {error.strerror}") from error
         live.limits = limits
 
+    def listen(self, name: str, port: int) -> int:
+        """A socket that listens on a sandbox's loopback (the caller's to close). Raises EngineFailure, Conflict."""
+        live = self._live.get(name)
+        if live is None:
+            raise EngineFailure("the sandbox is gone")
+        try:
+            return network.in_network_of(live.pidfd, lambda: _listen(port))
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                raise Conflict(f"A program in the sandbox has taken port {port}, which its network needs") from error
+            raise EngineFailure(f"the sandbox's network cannot be entered: {error}") from error
+
     def identity(self, name: str) -> tuple[int, int]:
         """Process 1 of a live sandbox, and its user. Raises KeyError when it is gone."""
         live = self._live[name]
@@ -220,6 +232,11 @@ def _fields(uid: int, limits: Limits, request: dict[str, Any], means: Means) -> 
         ("forked", b"1" if boot["forked"] else b"0"),
         *(("argv", value.encode()) for value in boot["argv"]),
     ]
+
+
+def _listen(port: int) -> int:
+    with socket.create_server(("127.0.0.1", port)) as listener:
+        return listener.detach()
 
 
 def _resize(pid: int, path: str, size: int) -> None:

@@ -190,6 +190,8 @@ class Client:
             return {"version": group.version, "groups": group.paths}, [stream]
         if operation == "limit":
             self._sandboxes.limit(name, message["limits"])
+        elif operation == "listen":
+            return {}, [self._sandboxes.listen(name, message["port"])]
         elif operation == "destroy":
             await self._sandboxes.destroy(name)
             self._made.discard(name)
