@@ -15,6 +15,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from signal import SIGTERM
+from typing import Any
 
 import uvicorn
 from fastapi import FastAPI
@@ -24,6 +25,7 @@ from isol8.api.protocol import Bounds, Protocol
 from isol8.api.rehearsal import rehearse
 from isol8.api.server import create_api
 from isol8.config import Config, Isolation
+from isol8.egress.client import Egress
 from isol8.engines.native.engine import NativeEngine
 from isol8.errors import EngineFailure
 from isol8.kernel import cgroups, privileges
@@ -31,11 +33,15 @@ from isol8.kernel.cgroups import Hierarchy
 from isol8.kernel.confinement import give_up_rights
 from isol8.kernel.delegation import allotted
 from isol8.launcher import Child, fork_child, keep_alive
+from isol8.model import Network
 from isol8.runtimes.base import Install
 from isol8.runtimes.registry import find_installed
+from isol8.service.network import check_network
 
 # The user whom the API process becomes: the one that owns nothing.
 _NOBODY = 65534
+# The user whom the proxy becomes, below those of sandboxes (engines/native/sandboxes.py): its memory is nobody else's.
+_PROXY_USER = 1_899_999_999
 _BACKLOG = 2048
 _GRACE_S = 5
 _RUNTIMES_DIR = "/opt/isol8"
@@ -52,16 +58,21 @@ def serve(config: Config, announce: Callable[[str, int], None]) -> int:
     installed = find_installed(config.data_dir)
     if "python" not in installed:
         raise EngineFailure("no python3 was found in /usr; every sandbox needs it")
+    check_network(config)
     listener = _listen(config.host, config.port)
-    engine_listener, engine_address = _listen_for_engine()
+    engine_listener, engine_address = _listen_locally("supervisor", socket.SOCK_SEQPACKET)
+    proxy_listener, proxy_address = _listen_locally("proxy", socket.SOCK_STREAM)
     owner = os.getpid()
 
     def run_api() -> None:
         engine_listener.close()  # else this process would wait for itself when the other two are gone
         greet = None if api.restarts else lambda: announce(*listener.getsockname()[:2])
         engine = NativeEngine(engine_address, os.geteuid())
-        _run_api(create_api(config, engine, installed), _bounds(config), listener, owner, greet)
+        egress = Egress(proxy_address, os.geteuid()) if filtered else None
+        _run_api(create_api(config, engine, installed, egress), _bounds(config), listener, owner, greet)
 
+    filtered = Network.FILTERED in config.policy.networks
+    proxy = Child("proxy", lambda: _start_proxy(proxy_listener, owner))
     api = Child("API process", lambda: fork_child(run_api))
     with allotted(owner) as hierarchy:
         supervisor = Child(
@@ -69,7 +80,7 @@ def serve(config: Config, announce: Callable[[str, int], None]) -> int:
             lambda: _start_supervisor(engine_listener, owner, config.policy.isolation, installed, hierarchy),
             ended=lambda: _sweep(owner, hierarchy),
         )
-        return keep_alive([supervisor, api])
+        return keep_alive([supervisor, *([proxy] if filtered else []), api])
 
 
 def _listen(host: str, port: int) -> socket.socket:
@@ -81,10 +92,10 @@ def _listen(host: str, port: int) -> socket.socket:
         raise EngineFailure(f"cannot listen on {host} port {port}: {os.strerror(error.errno or 0)}") from error
 
 
-def _listen_for_engine() -> tuple[socket.socket, str]:
-    """The supervisor's socket. An abstract address: there is no file to leave behind, or to be replaced."""
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    address = f"\0isol8-supervisor-{os.getpid()}"
+def _listen_locally(name: str, kind: socket.SocketKind) -> tuple[socket.socket, str]:
+    """The socket of another process. An abstract address: there is no file to leave behind, or to be replaced."""
+    listener = socket.socket(socket.AF_UNIX, kind)
+    address = f"\0isol8-{name}-{os.getpid()}"
     listener.bind(address)
     listener.listen()
     return listener, address
@@ -110,16 +121,17 @@ def _start_supervisor(
         "prefixes": {name: install.prefix for name, install in installed.items() if install.prefix},
         "environment": _environment(installed),
     }
-    # A fresh interpreter, so that the privileged process holds none of what this one has loaded. -P: the working
-    # directory is the user's, and no place to import from.
-    command = [
-        sys.executable,
-        "-P",
-        "-m",
-        "isol8.engines.native.supervisor",
-        str(listener.fileno()),
-        json.dumps(options),
-    ]
+    return _start("isol8.engines.native.supervisor", listener, options)
+
+
+def _start_proxy(listener: socket.socket, owner: int) -> int:
+    return _start("isol8.egress.process", listener, {"owner": owner, "client_uid": _NOBODY, "uid": _PROXY_USER})
+
+
+def _start(module: str, listener: socket.socket, options: dict[str, Any]) -> int:
+    """A fresh interpreter, so that the process holds none of what this one has loaded; its pid."""
+    # -P: the working directory is the user's, and no place to import from.
+    command = [sys.executable, "-P", "-m", module, str(listener.fileno()), json.dumps(options)]
     return subprocess.Popen(command, pass_fds=[listener.fileno()], stdin=subprocess.DEVNULL).pid
 
 

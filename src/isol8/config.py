@@ -16,19 +16,20 @@ nearest one that does: a misspelt limit must not silently mean no limit.
 from __future__ import annotations
 
 import difflib
+import ipaddress
 import json
 import os
 import re
 from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, get_origin
+from typing import Annotated, Any, get_args, get_origin
 
 from pydantic import AfterValidator, Field, ValidationError, model_validator
 
 from isol8.errors import Isol8Error
 from isol8.model import Network
-from isol8.wire.request import Milliseconds, Size
+from isol8.wire.request import Milliseconds, Pattern, Size
 from isol8.wire.strict import Strict, explain, model_in
 
 _FILE = "isol8.config.json"
@@ -58,11 +59,24 @@ class Defaults(Strict):
     max_output_size: Size = 1 * _M
 
 
-class NetworkRules(Strict):
-    """What sandboxes with a filtered network may reach."""
+def _range(text: str) -> str:
+    """Addresses, as CIDR has them."""
+    try:
+        return str(ipaddress.ip_network(text))
+    except ValueError as error:
+        raise ValueError(f"is not a range of addresses: {error}") from None
 
-    whitelist: tuple[str, ...] = ()
-    blacklist: tuple[str, ...] = ()
+
+class NetworkRules(Strict):
+    """What sandboxes with a filtered network may reach. A whitelist bounds what requests may allow themselves, and is
+    what those get that allow nothing; without one, each request says what it needs."""
+
+    whitelist: tuple[Pattern, ...] = ()
+    blacklist: tuple[Pattern, ...] = ()
+    ports: tuple[Annotated[int, Field(gt=0, le=65535)], ...] = (80, 443)
+    allowed_ranges: tuple[Annotated[str, AfterValidator(_range)], ...] = ()  # reachable although not public
+    max_connections: PositiveCount = 64  # at once, of one sandbox
+    max_bytes: Size = 1024 * _M  # of one execution, both ways
 
 
 class Cleanup(Strict):
@@ -102,6 +116,7 @@ class Policy(Strict):
     tmp_size: Size = 2048 * _M
     max_output_size: Size = 64 * _M
     networks: tuple[Network, ...] = (Network.NONE,)
+    max_network_rules: PositiveCount = 100  # of one request's whitelist and blacklist
     isolation: Isolation = Isolation.STRICT
     requests_per_minute: Count = 0  # for each key; 0 is no limit
     max_sessions_per_key: PositiveCount = 100
@@ -224,7 +239,9 @@ def _variables(model: type[Strict], parents: tuple[str, ...] = ()) -> dict[str, 
 def _value(text: str, annotation: Any) -> Any:
     """Text as JSON would have it. What does not fit stays text, which validation reports."""
     if get_origin(annotation) is tuple:
-        return [part.strip() for part in text.split(",") if part.strip()]
+        parts = [part.strip() for part in text.split(",") if part.strip()]
+        numbers = get_origin(inner := get_args(annotation)[0]) is Annotated and get_args(inner)[0] is int
+        return [_value(part, int) for part in parts] if numbers else parts
     if annotation in (int, float, bool):
         try:
             return json.loads(text)

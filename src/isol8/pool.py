@@ -7,6 +7,7 @@ is none waits in line. When making fails, the first in line is told; refilling i
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import logging
 from collections import deque
 
@@ -49,11 +50,17 @@ class Pool:
         """
         if self._closed:
             raise EngineFailure("the server is stopping")
-        if network is not self._spec.network:
+        if network is Network.HOST:
             spec = SandboxSpec(
                 runtime=self._spec.runtime, limits=self._spec.limits, boot=self._spec.boot, network=network
             )
             return await self._engine.create(spec)
+        sandbox = await self._next()
+        # A filtered network is one's own loopback as well, and a socket on it for each execution.
+        sandbox.spec = dataclasses.replace(sandbox.spec, network=network)
+        return sandbox
+
+    async def _next(self) -> Sandbox:
         while self._warm:
             sandbox = self._warm.popleft()
             self._top_up_in_time()

@@ -17,6 +17,7 @@ from isol8.api.auth import Authentication
 from isol8.api.connection import BodyBounds
 from isol8.api.state import State
 from isol8.config import Config
+from isol8.egress.client import Egress
 from isol8.engines.base import Engine
 from isol8.errors import Isol8Error
 from isol8.runtimes.base import Install
@@ -28,12 +29,15 @@ from isol8.wire.schemas import json_schemas
 _NO_TELEMETRY: TelemetryConfig = {"tracing": False, "metrics": False, "logs": False, "auto_configure": False}
 
 
-def create_api(config: Config, engine: Engine, installed: Mapping[str, Install]) -> FastAPI:
-    """The application. `installed` are the runtimes on this machine, by name.
+def create_api(
+    config: Config, engine: Engine, installed: Mapping[str, Install], egress: Egress | None = None
+) -> FastAPI:
+    """The application. `installed` are the runtimes on this machine, by name; `egress` is there when the policy lets
+    sandboxes have a filtered network.
 
     Its lifespan starts the engine, and closes it with all that was made; startup raises EngineFailure.
     """
-    service = Service(config, engine, RUNTIMES, installed)
+    service = Service(config, engine, RUNTIMES, installed, egress)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:

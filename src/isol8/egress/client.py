@@ -59,7 +59,8 @@ class OpenGate:
 
 
 class Egress:
-    """Opens gates. `address` is the proxy's abstract unix socket, `uid` its user: nobody else may pose as it."""
+    """Opens gates. `address` is the proxy's abstract unix socket; `uid` is the user who made it, the launcher's: nobody
+    else may pose as the proxy."""
 
     def __init__(self, address: str, uid: int) -> None:
         self._address = address

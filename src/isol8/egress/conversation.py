@@ -163,8 +163,8 @@ class Conversation:
         return PlainStream(reader, writer, self._spend)
 
     async def _tunnel(self, host: str, port: int) -> None:
-        """CONNECT. Raises Blocked and Unreachable before it is answered; after that, what follows must be TLS that names
-        this very host, or plain HTTP to it."""
+        """CONNECT. Raises Blocked and Unreachable before it is answered; what follows then must be TLS that names this
+        very host, or plain HTTP to it."""
         connection = await self._gate.connect(host, port)
         try:
             stream = self._incoming.stream

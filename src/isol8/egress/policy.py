@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterable
+from importlib.util import find_spec
 
 from isol8.egress.hosts import Address
 from isol8.model import EgressPolicy, HostRule
@@ -12,6 +13,12 @@ try:
     import re2
 except ImportError:  # the extra `egress` is not installed, and no server without it lets sandboxes have this network
     re2 = None
+
+
+def available() -> bool:
+    """Whether everything that the proxy needs is installed."""
+    return re2 is not None and all(find_spec(name) for name in ("h11", "cryptography"))
+
 
 # The port of the proxy inside sandboxes.
 PROXY_PORT = 3128

@@ -10,6 +10,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import ExitStack, aclosing
 from dataclasses import dataclass
 
+from isol8.egress.client import Egress
 from isol8.engines.base import Engine
 from isol8.engines.sandbox import Sandbox
 from isol8.errors import EngineFailure, Isol8Error
@@ -30,6 +31,7 @@ class Executor:
     def __init__(
         self,
         engine: Engine,
+        egress: Egress | None,
         languages: Languages,
         pools: Mapping[str, Pool],
         admission: Admission,
@@ -38,6 +40,7 @@ class Executor:
         setup_timeout_ms: int,
     ) -> None:
         self._engine = engine
+        self._egress = egress
         self._languages = languages
         self._pools = pools
         self._admission = admission
@@ -59,7 +62,7 @@ class Executor:
         try:
             lease = await self._lease(spec, caller, session_id)
             try:
-                execution = Execution(name, command, lease, self._engine, self._tasks)
+                execution = Execution(name, command, lease, self._engine, self._egress, self._tasks)
                 async with aclosing(execution.events(plan, setup, self._setup_timeout_ms)) as events:
                     async for event in events:
                         if isinstance(event, Finished):

@@ -8,6 +8,7 @@ from typing import TypeVar
 from isol8.config import Config
 from isol8.errors import Forbidden, InvalidRequest
 from isol8.model import SANDBOX_DIR, Command, Limits, Network, SandboxSpec
+from isol8.service.network import plain_secrets, way_out
 from isol8.sizes import format_size
 from isol8.wire.request import ExecuteBody, ExecutionOptions, ExecutionRequest
 
@@ -38,16 +39,20 @@ def to_command(body: ExecuteBody, config: Config, standing: SandboxSpec | None =
     """
     request, options = body.request, body.options or _NO_OPTIONS
     _check_features(request, options, config)
+    network = _network(options, config, standing.network if standing else config.defaults.network)
+    timeout_ms = _timeout_ms(request, options, config)
+    way = way_out(options, config, network, timeout_ms)
     command = Command(
         runtime="bash" if request.cmd is not None else request.runtime or "",
         source=request.code or request.cmd or b"",
         limits=_limits(options, config, standing.limits if standing else default_limits(config)),
-        network=_network(options, config, standing.network if standing else config.defaults.network),
-        timeout_ms=_timeout_ms(request, options, config),
+        network=network,
+        timeout_ms=timeout_ms,
         output_bytes=_output_bytes(options, config),
         extension=request.file_extension if request.cmd is None else None,
-        env=request.env or {},
-        secrets=options.secrets or {},
+        env={**way.before, **(request.env or {}), **way.after},
+        secrets=plain_secrets(options),
+        egress=way.policy,
         stdin=request.stdin or b"",
         files=request.files or {},
         output_paths=tuple(dict.fromkeys(request.output_paths or ())),
@@ -55,7 +60,7 @@ def to_command(body: ExecuteBody, config: Config, standing: SandboxSpec | None =
         workdir=request.workdir or options.workdir or SANDBOX_DIR,
         setup_script=request.setup_script or b"",
         metadata=request.metadata or {},
-        warnings=tuple(f"options.{name} has no effect" for name in options.without_effect()) if body.options else (),
+        warnings=_warnings(options, network),
     )
     _check_sizes(command, config)
     return command
@@ -93,11 +98,18 @@ def _output_bytes(options: ExecutionOptions, config: Config) -> int:
 
 def _network(options: ExecutionOptions, config: Config, default: Network) -> Network:
     network = options.network or default
-    if network is Network.FILTERED or options.network_filter:
-        raise InvalidRequest('options.network "filtered" is not available yet')
     if network not in config.policy.networks:
         raise Forbidden(f'options.network "{network}" is not among what this server allows (policy.networks)')
     return network
+
+
+def _warnings(options: ExecutionOptions, network: Network) -> tuple[str, ...]:
+    names = options.without_effect()
+    if network is not Network.FILTERED:
+        asked = options.network_filter
+        filtered = asked is not None and (asked.whitelist or asked.blacklist)
+        names += [name for name, given in (("logNetwork", options.log_network), ("networkFilter", filtered)) if given]
+    return tuple(f"options.{name} has no effect" for name in names)
 
 
 def _check_features(request: ExecutionRequest, options: ExecutionOptions, config: Config) -> None:

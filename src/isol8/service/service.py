@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 
 from isol8.config import Config
+from isol8.egress.client import Egress
 from isol8.engines.base import Engine
 from isol8.model import Command, Network, SandboxSpec
 from isol8.pool import Pool
@@ -24,7 +25,12 @@ class Service:
     """`start` it within a running event loop, and `close` it; it owns the engine meanwhile."""
 
     def __init__(
-        self, config: Config, engine: Engine, runtimes: Mapping[str, Runtime], installed: Mapping[str, Install]
+        self,
+        config: Config,
+        engine: Engine,
+        runtimes: Mapping[str, Runtime],
+        installed: Mapping[str, Install],
+        egress: Egress | None = None,
     ) -> None:
         self._config = config
         self._engine = engine
@@ -39,6 +45,7 @@ class Service:
         admission = Admission(config.max_concurrent, config.max_queue, config.policy.requests_per_minute)
         self.executor = Executor(
             engine,
+            egress,
             self.languages,
             self._pools,
             admission,
