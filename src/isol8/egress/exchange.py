@@ -101,13 +101,13 @@ class Exchange:
 
     async def run(self, request: h11.Request, path: str, host: str) -> None:
         """Raises Stale (the host has not seen it), Unreachable, BadRequest, OSError."""
-        fields, upgrade = _request_fields(request, host, may_upgrade=self._veil is None)
+        fields = _request_fields(request, host, may_upgrade=self._veil is None)
         if self._veil:
             fields = self._veil.put_in(fields)
             self._cover = self._veil.cover()
         await self._outgoing.send(h11.Request(method=request.method, target=path, headers=fields))
         sending = asyncio.create_task(self._send_body())
-        answering = asyncio.create_task(self._answer(upgrade, request.http_version))
+        answering = asyncio.create_task(self._answer(request.http_version))
         try:
             await asyncio.wait((sending, answering), return_when=asyncio.FIRST_COMPLETED)
             if sending.done():
@@ -134,12 +134,12 @@ class Exchange:
             return False
         return True
 
-    async def _answer(self, upgrade: bool, version: bytes) -> None:
+    async def _answer(self, version: bytes) -> None:
         while True:
             event = await self._outgoing.receive()
             if isinstance(event, h11.InformationalResponse):
                 if event.status_code == 101:
-                    await self._switch(event, upgrade)
+                    await self._switch(event)
                     return
                 if version == b"1.1":
                     await self._give(h11.InformationalResponse(status_code=event.status_code, headers=[]))
@@ -156,7 +156,10 @@ class Exchange:
 
     async def _give(self, event: h11.Event) -> None:
         self.began = self.began or not isinstance(event, h11.InformationalResponse)
-        await self._incoming.send(event)
+        try:
+            await self._incoming.send(event)
+        except h11.LocalProtocolError as error:
+            raise Unreachable(f"the host's answer contradicts itself: {error}") from None
 
     async def _give_data(self, data: bytes) -> None:
         if data:
@@ -164,6 +167,8 @@ class Exchange:
 
     def _head(self, response: h11.Response) -> h11.Response:
         fields = _end_to_end(response.headers.raw_items())
+        if any(name == b"transfer-encoding" for name, _ in response.headers):
+            fields = [(name, value) for name, value in fields if name.lower() != b"content-length"]
         reason = bytes(response.reason)
         if self._cover:
             if any(name.lower() == b"content-encoding" and value.lower() != b"identity" for name, value in fields):
@@ -172,9 +177,7 @@ class Exchange:
             reason = self._cover.whole(reason)
         return h11.Response(status_code=response.status_code, reason=reason, headers=fields)
 
-    async def _switch(self, event: h11.InformationalResponse, upgrade: bool) -> None:
-        if not upgrade:
-            raise Unreachable("the host switches protocols, and was not asked to")
+    async def _switch(self, event: h11.InformationalResponse) -> None:
         fields = [*_end_to_end(event.headers.raw_items()), (b"Connection", b"Upgrade"), (b"Upgrade", b"websocket")]
         self.upgraded = True
         await self._give(h11.InformationalResponse(status_code=101, reason=event.reason, headers=fields))
@@ -189,15 +192,14 @@ def _end_to_end(fields: Fields) -> Fields:
     return [(name, value) for name, value in fields if name.lower() not in dropped]
 
 
-def _request_fields(request: h11.Request, host: str, *, may_upgrade: bool) -> tuple[Fields, bool]:
-    """The fields to send on, and whether they ask for WebSocket. No other protocol is ever asked for: HTTP/2 over plain
-    HTTP would go by unseen."""
+def _request_fields(request: h11.Request, host: str, *, may_upgrade: bool) -> Fields:
+    """The fields to send on. They ask for no other protocol than WebSocket: HTTP/2 over plain HTTP would go by unseen,
+    and h11 takes no switch that was not asked for."""
     given = dict(iter(request.headers))
     fields = [(b"Host", host.encode())]
     fields += [item for item in _end_to_end(request.headers.raw_items()) if item[0].lower() != b"host"]
     if b"transfer-encoding" in given:
         fields.append((b"Transfer-Encoding", b"chunked"))
-    upgrade = given.get(b"upgrade", b"").lower() == b"websocket" and request.http_version == b"1.1"
-    if upgrade and may_upgrade:
+    if may_upgrade and given.get(b"upgrade", b"").lower() == b"websocket" and request.http_version == b"1.1":
         fields += [(b"Connection", b"Upgrade"), (b"Upgrade", b"websocket")]
-    return fields, upgrade and may_upgrade
+    return fields

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import encodings.idna  # noqa: F401 - resolving names loads it, when this process may have no right to read it any more
+import errno
 import ipaddress
+import os
 import socket
 from concurrent.futures import ThreadPoolExecutor
 
@@ -54,7 +56,7 @@ class Resolver:
             except TimeoutError:
                 reason = "the host does not answer in time"
             except OSError as error:
-                reason = f"no connection to the host: {error.strerror or 'failed'}"
+                reason = f"no connection to the host: {os.strerror(error.errno or errno.EIO)}"
         raise Unreachable(reason)
 
 
