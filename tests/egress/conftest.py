@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -132,25 +132,32 @@ class RunningProxy:
 
 @pytest.fixture(scope="module")
 def proxy(surroundings: Surroundings, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningProxy]:
+    with running_proxy(surroundings, tmp_path_factory.mktemp("proxy") / "log", {}) as made:
+        yield made
+
+
+@contextmanager
+def running_proxy(surroundings: Surroundings, log: Path, environment: dict[str, str]) -> Iterator[RunningProxy]:
+    """A proxy's process. What it has to complain about goes to `log`, and no bug may be in there."""
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     address = f"\0isol8-test-proxy-{os.getpid()}-{id(listener)}"
     listener.bind(address)
     listener.listen()
     options = {"owner": os.getpid(), "client_uid": os.getuid(), "uid": _UID}
     command = [sys.executable, "-P", "-m", "isol8.egress.process", str(listener.fileno()), json.dumps(options)]
-    log = tmp_path_factory.mktemp("proxy") / "log"
-    with log.open("wb") as output:
+    with listener, log.open("wb") as output:
         process = subprocess.Popen(
             [*surroundings.wrapper, *command],
             pass_fds=[listener.fileno()],
-            env=os.environ | surroundings.environment,
+            env=os.environ | surroundings.environment | environment,
             stderr=output,
         )
-    yield RunningProxy(process, Egress(address, os.getuid()))
-    assert process.poll() is None, log.read_text()
-    process.terminate()
-    assert process.wait(20) == 0
-    listener.close()
+        try:
+            yield RunningProxy(process, Egress(address, os.getuid()))
+            assert process.poll() is None, log.read_text()
+        finally:
+            process.terminate()
+            assert process.wait(20) == 0
     assert "Traceback" not in log.read_text(), log.read_text()
 
 

@@ -10,7 +10,7 @@ import ipaddress
 import socket
 import ssl
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from isol8.egress.authority import Authority
@@ -35,6 +35,47 @@ class Seen:
         """Its header fields, names in lower case; the last of two with one name."""
         lines = self.raw.partition(b"\r\n\r\n")[0].decode("latin-1").split("\r\n")[1:]
         return {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+
+
+_CLOSING = ("open", "both", "nonsense", "socket")
+_SWITCHED = (
+    b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: x\r\n\r\n"
+)
+# A length and an encoding that contradict each other, and an answer to nothing in what only one of them covers.
+_BOTH = (
+    b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n"
+    b"HTTP/1.1 200 OK\r\nX-Smuggled: yes\r\nContent-Length: 0\r\n\r\n"
+)
+
+
+async def _send(writer: asyncio.StreamWriter, pieces: Iterable[bytes]) -> None:
+    for piece in pieces:
+        writer.write(piece)
+        await writer.drain()
+
+
+def _sized(body: bytes, *fields: str, status: str = "200 OK") -> bytes:
+    head = "\r\n".join([f"HTTP/1.1 {status}", *fields, f"Content-Length: {len(body)}", "", ""])
+    return head.encode() + body
+
+
+def _whole_answer(kind: str, rest: str, seen: Seen) -> bytes:
+    """An answer that is sent at once: by default, what was asked."""
+    if kind == "redirect":
+        return _sized(b"", f"Location: {rest}", status="302 Found")
+    if kind == "gzip":
+        return _sized(gzip.compress(seen.raw), "Content-Encoding: gzip")
+    if kind == "fields":  # back in the header
+        value = seen.fields.get("authorization", "")
+        return _sized(b"", f"X-Echo: {value}", status=f"200 Is {value}")
+    if kind == "base64":
+        return _sized(base64.b64encode(seen.fields.get("x-key", "").encode()))
+    if kind == "open":  # until the connection closes
+        return b"HTTP/1.1 200 OK\r\n\r\n" + seen.raw
+    if kind in ("both", "nonsense"):
+        return _BOTH if kind == "both" else b"NONSENSE\r\n\r\n"
+    answer = _sized(seen.raw)
+    return answer.partition(b"\r\n\r\n")[0] + b"\r\n\r\n" if seen.method == "HEAD" else answer
 
 
 @dataclass
@@ -95,64 +136,24 @@ class Origins:
     async def _answer(self, seen: Seen, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         """Whether the connection stays open."""
         kind, _, rest = seen.path.lstrip("/").partition("/")
-        echoed = seen.raw
-        if kind == "redirect":
-            writer.write(f"HTTP/1.1 302 Found\r\nLocation: {rest}\r\nContent-Length: 0\r\n\r\n".encode())
-        elif kind == "size":
+        if kind == "size":
             writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % int(rest))
-            for _ in range(int(rest) // SMALL):
-                writer.write(bytes(SMALL))
-                await writer.drain()
+            await _send(writer, (bytes(SMALL) for _ in range(int(rest) // SMALL)))
             writer.write(bytes(int(rest) % SMALL))
         elif kind == "pieces":  # byte by byte, each one sent by itself
             writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
-            for byte in echoed:
-                writer.write(b"1\r\n%c\r\n" % byte)
-                await writer.drain()
+            await _send(writer, (b"1\r\n%c\r\n" % byte for byte in seen.raw))
             writer.write(b"0\r\n\r\n")
-        elif kind == "gzip":
-            packed = gzip.compress(echoed)
-            writer.write(
-                b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % len(packed) + packed
-            )
-        elif kind == "fields":  # back in the header
-            value = seen.fields.get("authorization", "").encode()
-            writer.write(b"HTTP/1.1 200 Is %b\r\nX-Echo: %b\r\nContent-Length: 0\r\n\r\n" % (value, value))
-        elif kind == "base64":
-            body = base64.b64encode(seen.fields.get("x-key", "").encode())
-            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
-        elif kind == "open":  # until the connection closes
-            writer.write(b"HTTP/1.1 200 OK\r\n\r\n" + echoed)
-        elif kind == "both":  # two readings
-            writer.write(
-                b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n"
-                b"3\r\nabc\r\n0\r\n\r\nHTTP/1.1 200 OK\r\nX-Smuggled: yes\r\nContent-Length: 0\r\n\r\n"
-            )
-        elif kind == "nonsense":
-            writer.write(b"NONSENSE\r\n\r\n")
         elif kind == "hang":
             await reader.read()
         elif kind == "socket":  # WebSocket, as far as this goes: what comes goes back
-            writer.write(
-                b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-                b"Sec-WebSocket-Accept: x\r\n\r\n"
-            )
+            writer.write(_SWITCHED)
             while data := await reader.read(SMALL):
-                writer.write(b"<" + data + b">")
-                await writer.drain()
+                await _send(writer, [b"<" + data + b">"])
         else:
-            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(echoed))
-            writer.write(b"" if seen.method == "HEAD" else echoed)
+            writer.write(_whole_answer(kind, rest, seen))
         await writer.drain()
-        return seen.fields.get("connection") != "close" and kind in (
-            "",
-            "echo",
-            "redirect",
-            "size",
-            "pieces",
-            "fields",
-            "once-more",
-        )
+        return seen.fields.get("connection") != "close" and kind not in _CLOSING
 
     # Names
 
@@ -167,8 +168,8 @@ class Origins:
         self.asked.append(name)
         known = self.zone.get(name)
         found = [ipaddress.ip_address(text) for text in self._now(known, kind)] if known is not None else []
-        size = {1: 4, 28: 16}.get(kind)
-        records = [address.packed for address in found if len(address.packed) == size]
+        length = {1: 4, 28: 16}.get(kind)
+        records = [address.packed for address in found if len(address.packed) == length]
         head = question[:2] + (b"\x81\x80" if known is not None else b"\x81\x83") + b"\0\1"
         head += len(records).to_bytes(2, "big") + bytes(4)
         answers = b"".join(
@@ -182,7 +183,7 @@ class Origins:
         if isinstance(first, str):
             return [text for text in known if isinstance(text, str)]
         if kind == 1 and len(known) > 1:
-            known.pop(0)  # type: ignore[arg-type]
+            known.pop(0)
         return first
 
 

@@ -11,6 +11,7 @@ from tests.egress import world
 from tests.egress.conftest import RunningProxy, Surroundings, allowing
 from tests.egress.messages import HOST, OTHER, answers, get, tunnel
 from tests.egress.origins import Origins
+from tests.support import machine
 
 
 async def test_plain_http(proxy: RunningProxy, origins: Origins) -> None:
@@ -196,7 +197,7 @@ async def test_nothing_is_left_of_a_gate(proxy: RunningProxy, origins: Origins) 
         connections = [await asyncio.open_connection("127.0.0.1", gate.port) for _ in range(5)]
         for _, writer in connections:
             writer.write(get("/hang"))
-        await _until(lambda: len(origins.seen) == 5)
+        await asyncio.to_thread(machine.until, lambda: len(origins.seen) == 5, "five")
     for reader, writer in connections:
         assert await reader.read() == b""
         writer.close()
@@ -206,12 +207,6 @@ async def test_nothing_is_left_of_a_gate(proxy: RunningProxy, origins: Origins) 
     except ConnectionRefusedError:
         return
     raise AssertionError("the gate still listens")
-
-
-async def _until(condition: object) -> None:
-    async with asyncio.timeout(20):
-        while not condition():  # type: ignore[operator]
-            await asyncio.sleep(0.01)
 
 
 async def test_without_a_log(proxy: RunningProxy, origins: Origins) -> None:

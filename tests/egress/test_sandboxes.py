@@ -179,7 +179,8 @@ def test_the_environment_only_when_filtered(client: httpx.Client) -> None:
 
 def test_nothing_is_allowed_by_itself(client: httpx.Client, origins: Origins) -> None:
     code = f"import os; os.system('curl -s http://{HOST}/')"
-    for filters in ({}, {"networkFilter": {}}, {"networkFilter": {"whitelist": [], "blacklist": ["x"]}}):
+    several: tuple[Json, ...] = ({}, {"networkFilter": {}}, {"networkFilter": {"whitelist": [], "blacklist": ["x"]}})
+    for filters in several:
         told = execute(client, code, options={"network": "filtered", "logNetwork": True} | filters)
         assert "nothing is allowed (networkFilter.whitelist)" in told["stdout"]
     assert origins.asked == []
@@ -266,14 +267,16 @@ def test_a_bound_secret(client: httpx.Client, origins: Origins, require: Any) ->
     value = "sk-0123456789-very-secret"
     secrets = {"API_KEY": {"value": value, "hosts": [HOST]}, "PLAIN": "masked-value"}
     programs = {
-        "bash": f'curl -sS -m 20 -H "Authorization: Bearer $API_KEY" https://{HOST}/echo/bash; echo "[$API_KEY]" $PLAIN',
-        "python": "import os, urllib.request as u; key = os.environ['API_KEY']\n"
-        f"print(u.urlopen(u.Request('https://{HOST}/echo/python', headers={{'Authorization': 'Bearer ' + key}})).read().decode())\n"
+        "bash": f'curl -sS -H "Authorization: Bearer $API_KEY" https://{HOST}/echo/sh; echo "[$API_KEY]" $PLAIN',
+        "python": "import os, urllib.request as u\n"
+        "key = os.environ['API_KEY']; fields = {'Authorization': 'Bearer ' + key}\n"
+        f"print(u.urlopen(u.Request('https://{HOST}/echo/python', headers=fields)).read().decode())\n"
         "print(f'[{key}]', os.environ['PLAIN'])",
     }
     script = (
-        f"const r = await fetch('https://{HOST}/echo/js', {{headers: {{Authorization: 'Bearer ' + process.env.API_KEY}}}});\n"
-        "console.log(await r.text(), `[${process.env.API_KEY}]`, process.env.PLAIN)"
+        "const headers = {Authorization: 'Bearer ' + process.env.API_KEY};\n"
+        f"console.log(await (await fetch('https://{HOST}/echo/js', {{headers}})).text());\n"
+        "console.log(`[${process.env.API_KEY}]`, process.env.PLAIN)"
     )
     programs |= {"node": script, "bun": script, "deno": script.replace("process.env.", "globalThis.process.env.")}
     for language, code in programs.items():
@@ -415,7 +418,7 @@ def test_the_proxy_dies(serve: Serve, surroundings: Surroundings, origins: Origi
 @pytest.mark.parametrize(
     ("sent", "status", "mentions"),
     [
-        ({"networkFilter": {"whitelist": ["("]}}, 400, "options.networkFilter.whitelist[0] is not a regular expression"),
+        ({"networkFilter": {"whitelist": ["("]}}, 400, "networkFilter.whitelist[0] is not a regular expression"),
         ({"networkFilter": {"whitelist": ["a", "(?=b)"]}}, 400, "options.networkFilter.whitelist[1]"),
         ({"networkFilter": {"blacklist": [r"(a)\1"]}}, 400, "options.networkFilter.blacklist[0]"),
         ({"networkFilter": {"blacklist": ["((a{100}){100}){100}"]}}, 400, "options.networkFilter.blacklist[0]"),
@@ -426,9 +429,9 @@ def test_the_proxy_dies(serve: Serve, surroundings: Surroundings, origins: Origi
         ({"networkFilter": {"whitelst": ["a"]}}, 400, "did you mean whitelist"),
         ({"networkFilter": {"whitelist": ["a"] * 60, "blacklist": ["b"] * 60}}, 403, "policy.maxNetworkRules"),
         ({"network": "host"}, 403, "policy.networks"),
-        ({"network": "none", "secrets": {"K": {"value": "long enough", "hosts": ["a.b"]}}}, 400, "options.secrets.K has hosts"),
+        ({"network": "none", "secrets": {"K": {"value": "longenough", "hosts": ["a"]}}}, 400, "secrets.K has hosts"),
         ({"secrets": {"K": {"value": "long enough", "hosts": []}}}, 400, "options.secrets.K"),
-        ({"secrets": {"K": {"value": "long enough", "hosts": ["a b"]}}}, 400, "options.secrets.K.hosts[0] is not a host name"),
+        ({"secrets": {"K": {"value": "long enough", "hosts": ["a b"]}}}, 400, "secrets.K.hosts[0] is not a host"),
         ({"secrets": {"K": {"value": "long enough", "hosts": ["0x7f.1"]}}}, 400, "options.secrets.K.hosts[0]"),
         ({"secrets": {"K": {"value": "long\r\nX: enough", "hosts": ["a.b"]}}}, 400, "options.secrets.K must have"),
         ({"secrets": {"K": {"value": "short", "hosts": ["a.b"]}}}, 400, "options.secrets.K must have 8"),
