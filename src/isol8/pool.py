@@ -56,8 +56,9 @@ class Pool:
             )
             return await self._engine.create(spec)
         sandbox = await self._next()
-        # A filtered network is one's own loopback as well, and a socket on it for each execution.
-        sandbox.spec = dataclasses.replace(sandbox.spec, network=network)
+        if network is not self._spec.network:
+            # A filtered network is one's own loopback as well, with a socket on it for each execution.
+            sandbox.spec = dataclasses.replace(sandbox.spec, network=network)
         return sandbox
 
     async def _next(self) -> Sandbox:

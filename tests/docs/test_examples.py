@@ -1,7 +1,8 @@
 """Every command and example in the README and in docs/ is run, and what it is said to answer is what it answers.
 
-A `bash` block is one or more commands; `bash filtered` says that the server's policy must allow filtered networks. A `json` or `text` block right below it is its answer. A `json config` block is
-a configuration file. Examples of one document run in its order, against one server: later ones may need earlier ones.
+A `bash` block is one or more commands; `bash filtered`: for a server whose policy allows filtered networks. A `json`
+or `text` block right below it is its answer. A `json config` block is a configuration file. Examples of one document
+run in its order, against one server: later ones may need earlier ones.
 """
 
 from __future__ import annotations

@@ -80,7 +80,7 @@ class Gate:
         self._open: set[Note] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._running = asyncio.create_task(self._accept())
-        asyncio.get_running_loop().call_later(policy.max_ms / 1000, self.shut)
+        self._end = asyncio.get_running_loop().call_later(policy.max_ms / 1000, self.shut)
 
     async def _accept(self) -> None:
         loop = asyncio.get_running_loop()
@@ -117,6 +117,7 @@ class Gate:
 
     def shut(self) -> None:
         """Take no more connections, and begin to end those that there are."""
+        self._end.cancel()
         self._running.cancel()
         for task in self._tasks:
             task.cancel()

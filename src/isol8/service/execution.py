@@ -75,31 +75,26 @@ class Execution:
         """
         try:
             await self._prepare()
-            async with aclosing(self._happening(plan, setup, setup_timeout_ms)) as events:
-                async for event in events:
-                    yield event
+            yield Started(self._name, self._sandbox.id)
+            if setup:
+                await self._set_up(setup, setup_timeout_ms)
+            before = await self._engine.usage(self._sandbox)
+            started_at, clock = datetime.now(UTC), time.perf_counter()
+            async with aclosing(self._run(plan)) as pieces:
+                async for piece in pieces:
+                    yield piece
+            wall_ms = round((time.perf_counter() - clock) * 1000)
+            after = await self._usage_or(before)
+            outcome = self._judge(before, after)
+            for piece in self._last_words():
+                yield piece
+            usage = ExecutionUsage(
+                cpu_ms=max(0, after.cpu_ms - before.cpu_ms), wall_ms=wall_ms, peak_memory_bytes=after.peak_memory_bytes
+            )
+            yield Finished(await self._result(outcome, started_at, usage))
         finally:
             if self._gate:
                 self._gate.abandon()
-
-    async def _happening(self, plan: Plan, setup: Plan | None, setup_timeout_ms: int) -> AsyncGenerator[Event, None]:
-        yield Started(self._name, self._sandbox.id)
-        if setup:
-            await self._set_up(setup, setup_timeout_ms)
-        before = await self._engine.usage(self._sandbox)
-        started_at, clock = datetime.now(UTC), time.perf_counter()
-        async with aclosing(self._run(plan)) as pieces:
-            async for piece in pieces:
-                yield piece
-        wall_ms = round((time.perf_counter() - clock) * 1000)
-        after = await self._usage_or(before)
-        outcome = self._judge(before, after)
-        for piece in self._last_words():
-            yield piece
-        usage = ExecutionUsage(
-            cpu_ms=max(0, after.cpu_ms - before.cpu_ms), wall_ms=wall_ms, peak_memory_bytes=after.peak_memory_bytes
-        )
-        yield Finished(await self._result(outcome, started_at, usage))
 
     async def _prepare(self) -> None:
         """Give the sandbox the command's limits and files."""
