@@ -16,6 +16,8 @@ from isol8.egress.hosts import InvalidHost, parse_authority, parse_host
 from isol8.egress.policy import InvalidRule, Judge, compile_rule, embedded, is_public
 from isol8.errors import InvalidRequest
 from isol8.model import Command, EgressPolicy, HostRule, Limits, Network, SandboxSpec
+from isol8.runtimes.base import Install
+from isol8.runtimes.python import Python
 from isol8.service.network import check_network
 from isol8.service.policy import to_command
 from isol8.wire.request import ExecuteBody, parse
@@ -237,3 +239,8 @@ def test_lists_of_numbers_from_the_environment() -> None:
     assert made.network.ports == (80, 8080)
     with pytest.raises(InvalidConfig, match=r"network\.ports"):
         load_config(None, {"ISOL8_NETWORK_PORTS": "80,http"})
+
+
+def test_a_filtered_network_costs_no_warm_start(tmp_path: Any) -> None:
+    made = command(config(tmp_path))
+    assert Python().plan(made, Install("/usr/bin/python3", "3.11", None)).warm
