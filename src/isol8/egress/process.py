@@ -34,10 +34,10 @@ from isol8.egress.http1 import Incoming
 from isol8.egress.resolver import Resolver
 from isol8.egress.streams import PlainStream
 from isol8.kernel import privileges
+from isol8.kernel.confinement import give_up_rights
 from isol8.model import BoundSecret, EgressPolicy, HostRule
 
 _LOG = logging.getLogger("isol8.egress")
-_DESCRIPTORS = 65_536
 _GREETING_TIMEOUT_S = 10.0
 
 
@@ -153,18 +153,15 @@ def _policy(tree: dict[str, Any]) -> EgressPolicy:
     )
 
 
-def _give_up_privileges(uid: int) -> None:
-    """Everything was read from the file system that is needed. As root, become `uid`, which nobody else is: the memory
-    where secrets pass through is this process's own. It stays dumpable, to read certificates from its /proc/self/fd."""
-    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    soft = _DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, _DESCRIPTORS)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+def _give_up_rights(uid: int) -> None:
+    """Everything was read from the file system that is needed, but for names. It stays dumpable, to read certificates
+    from its own /proc/self/fd: as root it becomes `uid`, which nobody else is, so its memory is still its own."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     os.chdir("/")
-    if os.geteuid() == 0:
-        privileges.empty_bounding_set()
-        privileges.drop_to(uid, uid)
-        privileges.set_dumpable(True)
+    given = {os.environ[name] for name in ("SSL_CERT_FILE", "SSL_CERT_DIR") if name in os.environ}
+    package = os.path.dirname(os.path.dirname(__file__))
+    give_up_rights(uid, {"/usr", "/etc", "/run/systemd/resolve", sys.prefix, package, *given})
+    privileges.set_dumpable(True)
 
 
 def main() -> None:
@@ -175,7 +172,7 @@ def main() -> None:
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     proxy = Proxy(listener, options["client_uid"])
-    _give_up_privileges(options["uid"])
+    _give_up_rights(options["uid"])
     privileges.die_with_parent(signal.SIGTERM)
     if os.getppid() != options["owner"]:
         return

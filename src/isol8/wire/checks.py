@@ -17,7 +17,7 @@ _VARIABLE_BYTES = 131_072 - 2  # MAX_ARG_STRLEN, without `=` and NUL
 NOT_BASE64 = "is not base64"
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _EXTENSION = re.compile(r"\.?([A-Za-z0-9_-]{1,16}(?:\.[A-Za-z0-9_-]{1,16}){0,2})")
-_HEADER_BYTES = 4096
+_HEADER_BYTES = 4000
 _HEADER_VALUE = re.compile(rf"[\x21-\x7e][\x20-\x7e]{{6,{_HEADER_BYTES - 2}}}[\x21-\x7e]")
 _MAX_HOSTS = 16
 _SESSION_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
