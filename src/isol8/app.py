@@ -24,8 +24,9 @@ from isol8.api.crowd import Crowd, affordable_connections, raise_descriptor_limi
 from isol8.api.protocol import Bounds, Protocol
 from isol8.api.rehearsal import rehearse
 from isol8.api.server import create_api
-from isol8.config import Config, Isolation
+from isol8.config import Config, Isolation, saved_templates
 from isol8.egress.client import Egress
+from isol8.egress.policy import available
 from isol8.engines.native.engine import NativeEngine
 from isol8.errors import EngineFailure
 from isol8.kernel import cgroups, privileges
@@ -34,10 +35,18 @@ from isol8.kernel.confinement import give_up_rights
 from isol8.kernel.delegation import allotted
 from isol8.launcher import Child, fork_child, keep_alive
 from isol8.model import Network
+from isol8.packages.client import KeeperClient
+from isol8.packages.index import MachineIndex, read_machine_index
+from isol8.packages.keeper import KEEPER_UID
+from isol8.packages.recipe import UV
 from isol8.runtimes.base import Install
+from isol8.runtimes.prefixes import find_prefix, link_of
 from isol8.runtimes.registry import find_installed
 from isol8.service.network import check_network
+from isol8.service.packages import PackageSource, obtain_layer
+from isol8.service.templates import template_sets
 
+_LOG = logging.getLogger("isol8")
 # The user whom the API process becomes: the one that owns nothing.
 _NOBODY = 65534
 # The user whom the proxy becomes, below those of sandboxes (engines/native/sandboxes.py): its memory is nobody else's.
@@ -55,32 +64,84 @@ def serve(config: Config, announce: Callable[[str, int], None]) -> int:
     """
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     raise_descriptor_limit()
-    installed = find_installed(config.data_dir)
-    if "python" not in installed:
-        raise EngineFailure("no python3 was found in /usr; every sandbox needs it")
+    installed = _find_installed(config)
+    config = config.model_copy(update={"templates": saved_templates(config.data_dir) | config.templates})
+    template_sets(config)  # what is wrong with them is said now
     check_network(config)
     listener = _listen(config.host, config.port)
     engine_listener, engine_address = _listen_locally("supervisor", socket.SOCK_SEQPACKET)
     proxy_listener, proxy_address = _listen_locally("proxy", socket.SOCK_STREAM)
+    keeper_listener, keeper_address = _listen_locally("keeper", socket.SOCK_STREAM)
     owner = os.getpid()
+    index = read_machine_index(config.data_dir)
+    client = os.geteuid() or _NOBODY  # whom the API process becomes
+    proxy = Child("proxy", lambda: _start_proxy(proxy_listener, owner, client))
+    keeper = Child("keeper", lambda: _start_keeper(keeper_listener, owner, config, client))
+    filtered = Network.FILTERED in config.policy.networks
+    packages = config.policy.packages and available() and _has_store(config)
 
     def run_api() -> None:
         engine_listener.close()  # else this process would wait for itself when the other two are gone
         greet = None if api.restarts else lambda: announce(*listener.getsockname()[:2])
-        engine = NativeEngine(engine_address, os.geteuid())
-        egress = Egress(proxy_address, os.geteuid()) if filtered else None
-        _run_api(create_api(config, engine, installed, egress), _bounds(config), listener, owner, greet)
+        egress = Egress(proxy_address, os.geteuid())
+        source = PackageSource(KeeperClient(keeper_address), egress, index, _can_install(config, installed))
+        application = create_api(
+            config,
+            NativeEngine(engine_address, os.geteuid()),
+            installed,
+            egress if filtered else None,
+            source if packages else None,
+        )
+        _run_api(application, _bounds(config), listener, owner, greet)
 
-    filtered = Network.FILTERED in config.policy.networks
-    proxy = Child("proxy", lambda: _start_proxy(proxy_listener, owner))
     api = Child("API process", lambda: fork_child(run_api))
+    more = ([proxy] if filtered or packages else []) + ([keeper] if packages else [])
     with allotted(owner) as hierarchy:
         supervisor = Child(
             "supervisor",
-            lambda: _start_supervisor(engine_listener, owner, config.policy.isolation, installed, hierarchy),
+            lambda: _start_supervisor(engine_listener, owner, config, installed, index, hierarchy),
             ended=lambda: _sweep(owner, hierarchy),
         )
-        return keep_alive([supervisor, *([proxy] if filtered else []), api])
+        return keep_alive([supervisor, *more, api])
+
+
+def build_layer(
+    config: Config, runtime: str, requirements: tuple[str, ...], say: Callable[[str], None]
+) -> tuple[str, ...]:
+    """Have the layer of a set of packages in the store, whether a server runs or not. `say` gets what the installer
+    says. Returns the modules that the packages can be imported as. Raises EngineFailure, SetupFailed, InvalidRequest.
+    """
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    installed = _find_installed(config)
+    owner, user = os.getpid(), os.geteuid()
+    index = read_machine_index(config.data_dir)
+    engine_listener, engine_address = _listen_locally("supervisor", socket.SOCK_SEQPACKET)
+    proxy_listener, proxy_address = _listen_locally("proxy", socket.SOCK_STREAM)
+    keeper_listener, keeper_address = _listen_locally("keeper", socket.SOCK_STREAM)
+    source = PackageSource(
+        KeeperClient(keeper_address), Egress(proxy_address, user), index, _can_install(config, installed)
+    )
+    engine = NativeEngine(engine_address, user)
+    with allotted(owner) as hierarchy:
+        children = [
+            _start_supervisor(engine_listener, owner, config, installed, index, hierarchy),
+            _start_proxy(proxy_listener, owner, user),
+            _start_keeper(keeper_listener, owner, config, user),
+        ]
+        try:
+            return asyncio.run(obtain_layer(source, engine, config, installed, runtime, requirements, say))
+        finally:
+            for pid in children:
+                os.kill(pid, SIGTERM)
+                os.waitpid(pid, 0)
+            _sweep(owner, hierarchy)
+
+
+def _find_installed(config: Config) -> dict[str, Install]:
+    installed = find_installed(config.data_dir)
+    if "python" not in installed:
+        raise EngineFailure("no python3 was found in /usr; every sandbox needs it")
+    return installed
 
 
 def _listen(host: str, port: int) -> socket.socket:
@@ -109,30 +170,74 @@ def _environment(installed: dict[str, Install]) -> dict[str, str]:
 
 
 def _start_supervisor(
-    listener: socket.socket, owner: int, isolation: Isolation, installed: dict[str, Install], hierarchy: Hierarchy
+    listener: socket.socket,
+    owner: int,
+    config: Config,
+    installed: dict[str, Install],
+    index: MachineIndex,
+    hierarchy: Hierarchy,
 ) -> int:
     options = {
         "owner": owner,
         # An ordinary user's supervisor is in a user namespace. That user is 0 there, and everybody else is _NOBODY.
         "client_uid": 0 if os.geteuid() else _NOBODY,
         "hierarchy": dataclasses.asdict(hierarchy),
-        "strict": isolation is Isolation.STRICT,
+        "strict": config.policy.isolation is Isolation.STRICT,
         "python": installed["python"].executable,
         "prefixes": {name: install.prefix for name, install in installed.items() if install.prefix},
         "environment": _environment(installed),
+        "layers": _layers_dir(config),
+        "directories": {UV: str(link_of(UV, config.data_dir).resolve()), **index.directories},
     }
     return _start("isol8.engines.native.supervisor", listener, options)
 
 
-def _start_proxy(listener: socket.socket, owner: int) -> int:
-    return _start("isol8.egress.process", listener, {"owner": owner, "client_uid": _NOBODY, "uid": _PROXY_USER})
+def _start_proxy(listener: socket.socket, owner: int, client: int) -> int:
+    return _start("isol8.egress.process", listener, {"owner": owner, "client_uid": client, "uid": _PROXY_USER})
+
+
+def _start_keeper(listener: socket.socket, owner: int, config: Config, client: int) -> int:
+    options = {
+        "owner": owner,
+        "client_uid": client,
+        "uid": KEEPER_UID,
+        "directory": _layers_dir(config),
+        "layer_bytes": config.packages.layer_size,
+        "layer_files": config.packages.layer_files,
+        "total_bytes": config.packages.store_size,
+    }
+    return _start("isol8.packages.keeper", listener, options)
 
 
 def _start(module: str, listener: socket.socket, options: dict[str, Any]) -> int:
-    """A fresh interpreter, so that the process holds none of what this one has loaded; its pid."""
+    """Start a process with a fresh interpreter, so that it holds none of what this one has loaded; its pid."""
     # -P: the working directory is the user's, and no place to import from.
     command = [sys.executable, "-P", "-m", module, str(listener.fileno()), json.dumps(options)]
     return subprocess.Popen(command, pass_fds=[listener.fileno()], stdin=subprocess.DEVNULL).pid
+
+
+def _layers_dir(config: Config) -> str:
+    return os.path.join(os.path.abspath(config.data_dir), "layers")
+
+
+def _has_store(config: Config) -> bool:
+    """Whether there is a place for layers. A server without one installs no packages, and its log says why."""
+    try:
+        os.makedirs(_layers_dir(config), exist_ok=True)
+    except OSError as error:
+        reason = error.strerror
+    else:
+        reason = None if os.access(_layers_dir(config), os.W_OK | os.X_OK) else "it is not writable"
+    if reason:
+        _LOG.warning("no packages can be installed, for want of %s: %s", _layers_dir(config), reason)
+    return reason is None
+
+
+def _can_install(config: Config, installed: dict[str, Install]) -> dict[str, str]:
+    """The executables that recipes may use. uv is in no sandbox but those that install."""
+    executables = {name: install.executable for name, install in installed.items()}
+    uv = find_prefix(UV, config.data_dir)
+    return executables | ({UV: uv.executable} if uv else {})
 
 
 def _sweep(owner: int, hierarchy: Hierarchy) -> None:

@@ -35,11 +35,13 @@ from isol8.wire.strict import Strict, explain, model_in
 _FILE = "isol8.config.json"
 _HOME_FILE = "~/.isol8/config.json"
 _PREFIX = "ISOL8_"
+_TEMPLATES_FILE = "templates.json"
 
 Count = Annotated[int, Field(ge=0)]
 PositiveCount = Annotated[int, Field(gt=0)]
 Key = Annotated[str, Field(min_length=1)]
 _M = 1 << 20
+_G = 1 << 30
 
 
 class InvalidConfig(Isol8Error):
@@ -134,6 +136,34 @@ class Policy(Strict):
     min_transfer_rate: Size = 1024
     transfer_grace_ms: Milliseconds = 30_000
     code_url: bool = False
+    packages: bool = True
+    max_packages: PositiveCount = 50  # of one request
+    package_scripts: bool = False  # whether packages may run code of their own while they are installed
+
+
+class Packages(Strict):
+    """What installing packages may take: each build, each layer, and all layers together."""
+
+    store_size: Size = 10 * _G
+    layer_size: Size = 2 * _G
+    layer_files: PositiveCount = 100_000
+    builds: PositiveCount = 2  # at once
+    build_timeout_ms: Milliseconds = 300_000
+    build_memory: Size = 3 * _G
+    build_cpus: Annotated[float, Field(gt=0)] = 2.0
+    build_pids: PositiveCount = 256
+    hosts: tuple[str, ...] = ()  # that builds may reach besides the indexes, with https
+    demanded_templates: Count = 4  # that layers in demand become by themselves
+
+
+class Template(Strict):
+    """A set of packages that is kept ready: their layer, and `pool` sandboxes with it, in which the modules of
+    `preimport` are imported already."""
+
+    runtime: str
+    packages: Annotated[tuple[str, ...], Field(min_length=1)]
+    preimport: tuple[str, ...] = ()
+    pool: Count = 2
 
 
 class Config(Strict):
@@ -149,6 +179,8 @@ class Config(Strict):
     network: NetworkRules = NetworkRules()
     cleanup: Cleanup = Cleanup()
     pool: PoolSizes = PoolSizes()
+    packages: Packages = Packages()
+    templates: dict[str, Template] = Field(default_factory=dict)
     policy: Policy = Policy()
 
     @model_validator(mode="after")
@@ -161,6 +193,29 @@ class Config(Strict):
         if self.defaults.network not in self.policy.networks:
             raise ValueError("has a defaults.network that is not among policy.networks")
         return self
+
+
+def saved_templates(data_dir: str) -> dict[str, Template]:
+    """The templates that `isol8 setup` has made, by name. Raises InvalidConfig."""
+    source = Path(data_dir) / _TEMPLATES_FILE
+    if not source.exists():
+        return {}
+    try:
+        return {name: Template.model_validate_json(json.dumps(tree)) for name, tree in _read(source).items()}
+    except ValidationError as error:
+        raise InvalidConfig(f"{source}: {explain(error, Template, 'A template')}") from None
+
+
+def save_template(data_dir: str, name: str, template: Template) -> None:
+    """Have every server with this data directory keep a template ready. Raises InvalidConfig."""
+    trees = {known: saved.model_dump(by_alias=True) for known, saved in saved_templates(data_dir).items()}
+    target = Path(data_dir) / _TEMPLATES_FILE
+    fresh = target.with_suffix(".new")
+    try:
+        fresh.write_text(json.dumps(trees | {name: template.model_dump(by_alias=True)}, indent=2))
+        fresh.replace(target)
+    except OSError as error:
+        raise InvalidConfig(f"{target} cannot be written: {error.strerror}") from error
 
 
 def load_config(path: str | None = None, environment: Mapping[str, str] | None = None) -> Config:

@@ -51,12 +51,13 @@ class Limits:
 class Boot:
     """What waits in a fresh sandbox, so that a `warm` plan need not start an interpreter.
 
-    `forked`: a fork of the sandbox's own Python interpreter. `executable`, `argv`: an interpreter started ahead of
-    time, held where it opens `path`, its program file, for the `opens`th time: the last before it reads it. Neither: a
-    process ready to execute anything.
+    `forked`: a fork of the sandbox's own Python interpreter, with `modules` imported. `executable`, `argv`: an
+    interpreter started ahead of time, held where it opens `path`, its program file, for the `opens`th time: the last
+    before it reads it. Neither: a process ready to execute anything.
     """
 
     forked: bool = False
+    modules: tuple[str, ...] = ()
     executable: str = ""
     argv: tuple[str, ...] = ()
     path: str = ""
@@ -64,13 +65,27 @@ class Boot:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Mount:
+    """A directory of the machine that a sandbox sees at `target`, read-only.
+
+    `name` is a layer of the store, or one of the directories that the engine was started with. `target` is an absolute
+    path that every sandbox has; below /run it is made.
+    """
+
+    name: str
+    target: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SandboxSpec:
-    """What a sandbox is made from. Only `runtime` and `network` need a sandbox of their own; limits can change."""
+    """What a sandbox is made from. Only `runtime` and `network` need a sandbox of their own; limits can change, and
+    mounts can be added."""
 
     runtime: str
     limits: Limits
     boot: Boot = Boot()
     network: Network = Network.NONE
+    mounts: tuple[Mount, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +161,7 @@ class Command:
     output_files_bytes: int | None = None  # of all of them together; None is whatever the sandbox can hold
     workdir: str = SANDBOX_DIR
     setup_script: Content = b""  # bash, run before the program
+    packages: tuple[str, ...] = ()  # requirements in the normal form of the runtime's ecosystem
     metadata: Mapping[str, str] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
 
@@ -214,6 +230,13 @@ class Started:
 
 
 @dataclass(frozen=True, slots=True)
+class Installing:
+    """What the installer of the command's packages says: one line, before the program starts."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class Output:
     """A piece of what the program wrote. `stream` is `stdout` or `stderr`."""
 
@@ -228,4 +251,4 @@ class Finished:
     result: Result
 
 
-Event = Started | Output | Finished
+Event = Started | Installing | Output | Finished

@@ -51,24 +51,18 @@ class Pool:
         if self._closed:
             raise EngineFailure("the server is stopping")
         if network is Network.HOST:
-            spec = SandboxSpec(
-                runtime=self._spec.runtime, limits=self._spec.limits, boot=self._spec.boot, network=network
-            )
-            return await self._engine.create(spec)
-        sandbox = await self._next()
-        if network is not self._spec.network:
-            # A filtered network is one's own loopback as well, with a socket on it for each execution.
-            sandbox.spec = dataclasses.replace(sandbox.spec, network=network)
-        return sandbox
+            return await self._engine.create(dataclasses.replace(self._spec, network=network))
+        return self.take(network) or _with_network(await self._wait(), network)
 
-    async def _next(self) -> Sandbox:
+    def take(self, network: Network = Network.NONE) -> Sandbox | None:
+        """One that is ready, like `acquire`; None when it would have to be waited for. Not for the host's network."""
         while self._warm:
             sandbox = self._warm.popleft()
             self._top_up_in_time()
             if not sandbox.dead:
-                return sandbox
+                return _with_network(sandbox, network)
             self._tasks.start(self._engine.destroy(sandbox))
-        return await self._wait()
+        return None
 
     async def _wait(self) -> Sandbox:
         place: asyncio.Future[Sandbox] = asyncio.get_running_loop().create_future()
@@ -160,3 +154,10 @@ class Pool:
         while self._warm:
             self._tasks.start(self._engine.destroy(self._warm.popleft()))
         await self._tasks.finish()
+
+
+def _with_network(sandbox: Sandbox, network: Network) -> Sandbox:
+    """A filtered network is one's own loopback as well, with a socket on it for each execution."""
+    if network is not sandbox.spec.network:
+        sandbox.spec = dataclasses.replace(sandbox.spec, network=network)
+    return sandbox

@@ -455,8 +455,8 @@ def test_patterns_that_take_others_long(client: httpx.Client) -> None:
 
 
 def test_a_server_without_it(serve: Serve) -> None:
-    """It is not allowed unless the policy says so; then there is no proxy either."""
-    running = serve({"pool": CONFIG["pool"]})
+    """It is not allowed unless the policy says so; where no packages are allowed either, there is no proxy."""
+    running = serve({"pool": CONFIG["pool"], "policy": {"packages": False}})
     with running.client() as client:
         body = {"request": {"code": "1", "runtime": "python"}, "options": {"network": "filtered"}}
         refused(client, 403, body, mentions='options.network "filtered" is not among what this server allows')

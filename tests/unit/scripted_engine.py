@@ -18,7 +18,7 @@ from collections.abc import AsyncGenerator, Callable
 
 from isol8.engines.sandbox import Chunk, Connection, Exit, Sandbox
 from isol8.errors import Conflict, EngineFailure, NotFound
-from isol8.model import Content, Limits, Plan, SandboxSpec, Usage
+from isol8.model import Content, Limits, Mount, Plan, SandboxSpec, Usage
 from isol8.runtimes.base import Install
 
 INSTALLED = {
@@ -149,6 +149,10 @@ class ScriptedEngine:
         if limits.memory_bytes < 4096:
             raise Conflict("more memory is in use")
         sandbox.spec = dataclasses.replace(sandbox.spec, limits=limits)
+
+    async def mount(self, sandbox: Sandbox, mounts: tuple[Mount, ...]) -> None:
+        self.calls["mount"] += 1
+        sandbox.spec = dataclasses.replace(sandbox.spec, mounts=sandbox.spec.mounts + mounts)
 
     async def listen(self, sandbox: Sandbox, port: int) -> socket.socket:
         self.calls["listen"] += 1

@@ -41,6 +41,16 @@ def lay_out(command: Command, install: Install, *starter: str, extension: str, w
     )
 
 
+# Libraries read these when they are imported: threads of numerical ones, devices, where caches and settings are.
+_READ_AT_IMPORT = re.compile(r"(OMP|OPENBLAS|MKL|GOTO|BLIS|VECLIB|NUMEXPR|NPY|KMP|CUDA|XDG|MPL|TF|HF)_?.*")
+
+
+def changes_import(plan: Plan, modules: tuple[str, ...]) -> bool:
+    """Whether the environment that a plan adds could alter what importing these modules does."""
+    names = tuple(f"{module.partition('.')[0].upper()}_" for module in modules)
+    return any(_READ_AT_IMPORT.fullmatch(name) or name.upper().startswith(names) for name in plan.env)
+
+
 def changes_boot(command: Command) -> bool:
     """Whether the environment that the command adds could alter how an interpreter boots."""
     return any(_READ_AT_BOOT.fullmatch(name) for added in (command.env, command.secrets) for name in added)

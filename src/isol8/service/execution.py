@@ -1,7 +1,8 @@
 """One command in one leased sandbox: the only path that runs anything.
 
 Order of things: limits and files go in, and with them every check that can still refuse the request; then Started; then
-the set-up script; then the program, under its deadline; then the verdict, the files that are wanted back, and Finished.
+packages; then the set-up script; then the program, under its deadline; then the verdict, the files that are wanted
+back, and Finished.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from isol8.model import (
     Usage,
 )
 from isol8.service.deadline import Deadline
+from isol8.service.installation import Installation
 from isol8.service.lease import Lease
 from isol8.service.network import BUNDLE_PATH
 from isol8.service.output import OutputFilter
@@ -49,7 +51,14 @@ class Execution:
     """`events` may be used once. `lease.running` says at any time whether a program may be running."""
 
     def __init__(
-        self, name: str, command: Command, lease: Lease, engine: Engine, egress: Egress | None, tasks: Tasks
+        self,
+        name: str,
+        command: Command,
+        lease: Lease,
+        engine: Engine,
+        egress: Egress | None,
+        tasks: Tasks,
+        installation: Installation | None = None,
     ) -> None:
         self._name = name
         self._command = command
@@ -59,6 +68,7 @@ class Execution:
         self._egress = egress
         self._gate: OpenGate | None = None
         self._tasks = tasks
+        self._installation = installation
         self._streams = {name: self._filter(command.output_bytes) for name in ("stdout", "stderr")}
         self._exit_code = _KILLED
         self._timed_out = False
@@ -76,6 +86,11 @@ class Execution:
         try:
             await self._prepare()
             yield Started(self._name, self._sandbox.id)
+            if self._installation:
+                async with aclosing(self._installation.events(self._sandbox)) as lines:
+                    async for line in lines:
+                        yield line
+                plan = self._installation.adapt(plan, self._sandbox)
             if setup:
                 await self._set_up(setup, setup_timeout_ms)
             before = await self._engine.usage(self._sandbox)

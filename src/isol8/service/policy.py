@@ -8,6 +8,7 @@ from typing import TypeVar
 from isol8.config import Config
 from isol8.errors import Forbidden, InvalidRequest
 from isol8.model import SANDBOX_DIR, Command, Limits, Network, SandboxSpec
+from isol8.packages.requirements import KNOWN_RUNTIMES, InvalidRequirements, normal_form
 from isol8.service.network import plain_secrets, way_out
 from isol8.sizes import format_size
 from isol8.wire.request import ExecuteBody, ExecutionOptions, ExecutionRequest
@@ -59,6 +60,7 @@ def to_command(body: ExecuteBody, config: Config, standing: SandboxSpec | None =
         output_files_bytes=config.policy.max_output_files_size,
         workdir=request.workdir or options.workdir or SANDBOX_DIR,
         setup_script=request.setup_script or b"",
+        packages=_packages(request, config),
         metadata=request.metadata or {},
         warnings=_warnings(options, network),
     )
@@ -103,6 +105,23 @@ def _network(options: ExecutionOptions, config: Config, default: Network) -> Net
     return network
 
 
+def _packages(request: ExecutionRequest, config: Config) -> tuple[str, ...]:
+    if not request.install_packages:
+        return ()
+    if not config.policy.packages:
+        raise Forbidden("request.installPackages is not allowed on this server (policy.packages)")
+    if len(request.install_packages) > config.policy.max_packages:
+        most = config.policy.max_packages
+        raise Forbidden(f"These are more packages than this server's limit of {most} (policy.maxPackages)")
+    runtime = "bash" if request.cmd is not None else request.runtime
+    if runtime not in KNOWN_RUNTIMES:
+        return ()  # which is what the request is refused for
+    try:
+        return normal_form(runtime, request.install_packages)
+    except InvalidRequirements as error:
+        raise InvalidRequest(f"request.installPackages{error}") from None
+
+
 def _warnings(options: ExecutionOptions, network: Network) -> tuple[str, ...]:
     names = options.without_effect()
     if network is not Network.FILTERED:
@@ -113,8 +132,6 @@ def _warnings(options: ExecutionOptions, network: Network) -> tuple[str, ...]:
 
 
 def _check_features(request: ExecutionRequest, options: ExecutionOptions, config: Config) -> None:
-    if request.install_packages:
-        raise InvalidRequest("request.installPackages is not available yet")
     if request.code_url is not None and not config.policy.code_url:
         raise InvalidRequest("request.codeUrl is off on this server; policy.codeUrl in its configuration turns it on")
     if options.image is not None:

@@ -74,7 +74,7 @@ class ExecutionProblem(Problem):
 class StreamEvent(Strict):
     """One event of POST /execute/stream."""
 
-    type: Literal["stdout", "stderr", "exit", "error"]
+    type: Literal["stdout", "stderr", "exit", "error", "install"]
     data: str
 
 

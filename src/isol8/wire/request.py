@@ -77,7 +77,7 @@ class ExecutionRequest(Strict):
     stdin: Text | None = Field(None, description="What the program reads; absent or empty is end of file.")
     files: dict[WritablePath, Content] | None = Field(None, description="Files to write before the program starts.")
     output_paths: list[WritablePath] | None = Field(None, description="Files to give back afterwards.")
-    install_packages: list[str] | None = Field(None, description="Packages to install. Not available yet.")
+    install_packages: list[str] | None = Field(None, description="Packages to have, by name and version.")
     setup_script: Text | None = Field(None, description="A bash script to run before the program.")
     workdir: Annotated[str, AfterValidator(checks.working_directory)] | None = None
     file_extension: Annotated[str, AfterValidator(checks.extension)] | None = None

@@ -13,7 +13,7 @@ from isol8.engines.native import protocol
 from isol8.engines.sandbox import Connection, Sandbox
 from isol8.errors import Conflict, EngineFailure
 from isol8.kernel.cgroups import Group
-from isol8.model import Limits, SandboxSpec, Usage
+from isol8.model import Limits, Mount, SandboxSpec, Usage
 
 # For a machine that is slow, or busy: nothing waits this long where all is well.
 _READY_TIMEOUT_S = 60
@@ -114,6 +114,7 @@ class NativeEngine:
             limits=dataclasses.asdict(spec.limits),
             network=spec.network,
             boot=dataclasses.asdict(spec.boot),
+            mounts=[[mount.name, mount.target] for mount in spec.mounts],
         )
         stream = socket.socket(fileno=descriptors[0])
         stream.setblocking(False)
@@ -134,6 +135,11 @@ class NativeEngine:
         """See Engine."""
         await self._ask("limit", sandbox.id, limits=dataclasses.asdict(limits))
         sandbox.spec = dataclasses.replace(sandbox.spec, limits=limits)
+
+    async def mount(self, sandbox: Sandbox, mounts: tuple[Mount, ...]) -> None:
+        """See Engine."""
+        await self._ask("mount", sandbox.id, mounts=[[mount.name, mount.target] for mount in mounts])
+        sandbox.spec = dataclasses.replace(sandbox.spec, mounts=sandbox.spec.mounts + mounts)
 
     async def listen(self, sandbox: Sandbox, port: int) -> socket.socket:
         """See Engine."""

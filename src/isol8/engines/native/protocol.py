@@ -5,8 +5,9 @@ One message is one JSON object. Requests carry `id` and `op`; the answer carries
 descriptor: the sandbox's stream. So does the answer to `listen`: a socket that listens on the sandbox's own loopback.
 
     ready    → {}: requests are read only once the supervisor can create
-    create   sandbox, limits, network, boot             → groups (controller → directory), version
+    create   sandbox, limits, network, boot, mounts     → groups (controller → directory), version
     limit    sandbox, limits                            → {}
+    mount    sandbox, mounts ([name, target], …)        → {}
     listen   sandbox, port                              → {}
     destroy  sandbox                                    → {} when it is gone
 """

@@ -37,7 +37,8 @@ _ETC_WRITTEN = {
 _OPEN_TO_ALL = stat.S_IROTH | stat.S_IXOTH
 _BOOT_MODULES = (
     "__init__.py", "engines/__init__.py", "engines/native/__init__.py", "engines/native/ending.py",
-    "engines/native/rehearsal.py", "engines/native/zygote.py", "engines/native/boot/*.py", "kernel/*.py", "runner/*.py",
+    "engines/native/rehearsal.py", "engines/native/traces.py", "engines/native/zygote.py", "engines/native/boot/*.py",
+    "kernel/*.py", "runner/*.py",
 )  # fmt: skip
 _TOP_LEVEL = ("bin", "lib", "lib32", "lib64", "libx32", "sbin")
 DEVICES = {"null": (1, 3), "zero": (1, 5), "full": (1, 7), "random": (1, 8), "urandom": (1, 9), "tty": (5, 0)}
@@ -171,7 +172,7 @@ def enter_root(spec: RootSpec) -> None:
     root = "/tmp"
     mounts.mount("tmpfs", root, "tmpfs", mounts.MS_NOSUID | mounts.MS_NODEV, "mode=755,size=32m")
     _make_top_level(root, opened)
-    for name in ("proc", "dev", "sandbox", "tmp", "run", "var", "opt"):
+    for name in ("proc", "dev", "sandbox", "tmp", "run", "var", "opt", "node_modules"):
         os.mkdir(f"{root}/{name}")
     os.symlink("/tmp", f"{root}/var/tmp")
     for name, source in spec.prefixes.items():

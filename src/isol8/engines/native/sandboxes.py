@@ -12,6 +12,7 @@ import socket
 from dataclasses import dataclass
 from typing import Any
 
+from isol8.engines.native.directories import Directories, attach_in
 from isol8.engines.native.user_ids import OF_THE_MACHINE, IdRange, OneUser, UserIds
 from isol8.engines.native.zygotes import Zygote, describe_root
 from isol8.errors import Conflict, EngineFailure
@@ -50,9 +51,16 @@ class Sandboxes:
     """All sandboxes of one server. `close` when done."""
 
     def __init__(
-        self, owner: int, python: str, prefixes: dict[str, str], environment: dict[str, str], means: Means
+        self,
+        owner: int,
+        python: str,
+        prefixes: dict[str, str],
+        environment: dict[str, str],
+        means: Means,
+        directories: Directories | None = None,
     ) -> None:
         self._owner = owner
+        self._directories = directories or Directories()
         self._means = means
         self._uids = UserIds(means.ids) if means.ids else OneUser()
         self._live: dict[str, _Live] = {}
@@ -98,12 +106,14 @@ class Sandboxes:
         group = self._parent.child(name)
         ours, theirs = socket.socketpair()
         entries: list[int] = []
+        trees: list[int] = []
         try:
+            trees = self._directories.open(request["mounts"])
             group.create()
             group.harden()
             group.limit(limits)
             entries = group.entries()
-            pid = await zygote.clone(_fields(uid, limits, request, self._means), [theirs.fileno(), *entries])
+            pid = await zygote.clone(_fields(uid, limits, request, self._means), [theirs.fileno(), *entries, *trees])
         except BaseException as error:
             ours.close()
             self._uids.give_back(uid)
@@ -115,7 +125,7 @@ class Sandboxes:
             raise
         finally:
             theirs.close()
-            for descriptor in entries:
+            for descriptor in (*entries, *trees):
                 os.close(descriptor)
         self._adopt(name, uid, pid, group, limits)
         return group, ours.detach()
@@ -169,6 +179,20 @@ class Sandboxes:
             _LOG.error("limits could not be changed: %s", error)
             raise EngineFailure(f"limits could not be changed: {error.strerror}") from error
         live.limits = limits
+
+    def mount(self, name: str, mounts: list[list[str]]) -> None:
+        """Show further directories in a live sandbox. Raises EngineFailure."""
+        live = self._live.get(name)
+        if live is None:
+            raise EngineFailure("the sandbox is gone")
+        trees = self._directories.open(mounts)
+        try:
+            attach_in(live.pid, [(tree, target) for tree, (_, target) in zip(trees, mounts, strict=True)])
+        except OSError as error:
+            raise EngineFailure(f"a layer could not be mounted: {error}") from error
+        finally:
+            for tree in trees:
+                os.close(tree)
 
     def listen(self, name: str, port: int) -> int:
         """A socket that listens on a sandbox's loopback (the caller's to close). Raises EngineFailure, Conflict."""
@@ -231,6 +255,8 @@ def _fields(uid: int, limits: Limits, request: dict[str, Any], means: Means) -> 
         ("opens", str(boot["opens"]).encode()),
         ("forked", b"1" if boot["forked"] else b"0"),
         *(("argv", value.encode()) for value in boot["argv"]),
+        *(("module", name.encode()) for name in boot["modules"]),
+        *(("target", target.encode()) for _, target in request["mounts"]),
     ]
 
 

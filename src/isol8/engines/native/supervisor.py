@@ -21,11 +21,12 @@ import signal
 import socket
 import struct
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from isol8.engines.base import Need
 from isol8.engines.native import protocol
+from isol8.engines.native.directories import Directories
 from isol8.engines.native.examination import prepare
 from isol8.engines.native.layers import REFUSED, Refused, missing, refusal, sentence
 from isol8.engines.native.sandboxes import Sandboxes
@@ -41,7 +42,8 @@ _LEVELS = {Need.STRICT: logging.WARNING, Need.EXTRA: logging.INFO}
 @dataclass(frozen=True, slots=True)
 class Options:
     """How the launcher wants the supervisor. `client_uid` is the API process's user; `owner` the launcher's pid;
-    `strict` whether every isolation layer must hold; `hierarchy` the fields of a Hierarchy: the cgroups to use."""
+    `strict` whether every isolation layer must hold; `hierarchy` the fields of a Hierarchy: the cgroups to use;
+    `layers` and `directories` see Directories."""
 
     owner: int
     client_uid: int
@@ -50,6 +52,8 @@ class Options:
     python: str
     prefixes: dict[str, str]
     environment: dict[str, str]
+    layers: str = ""
+    directories: dict[str, str] = field(default_factory=dict)
 
 
 class Supervisor:
@@ -76,7 +80,14 @@ class Supervisor:
     async def _open(self) -> Sandboxes:
         options = self._options
         sandboxes, found = await prepare(
-            lambda means: Sandboxes(options.owner, options.python, options.prefixes, options.environment, means),
+            lambda means: Sandboxes(
+                options.owner,
+                options.python,
+                options.prefixes,
+                options.environment,
+                means,
+                Directories(options.layers, options.directories),
+            ),
             options.owner,
             Hierarchy(**options.hierarchy),
             self._standing,
@@ -190,6 +201,8 @@ class Client:
             return {"version": group.version, "groups": group.paths}, [stream]
         if operation == "limit":
             self._sandboxes.limit(name, message["limits"])
+        elif operation == "mount":
+            self._sandboxes.mount(name, message["mounts"])
         elif operation == "listen":
             return {}, [self._sandboxes.listen(name, message["port"])]
         elif operation == "destroy":
