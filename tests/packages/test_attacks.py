@@ -155,7 +155,7 @@ def test_a_build_cannot_change_what_another_gets(
 def test_a_build_is_bounded(shop: Shop, index: Index, elsewhere: Index, lax_data: Path, what: str, then: str) -> None:
     name = f"evil-{what}"
     evil(index, elsewhere, lax_data, name, then=then)
-    bounds = {"layerSize": "64m", "buildTimeoutMs": 15_000, "buildMemory": "256m", "buildPids": 40}
+    bounds = {"layerSize": "64m", "buildTimeoutMs": 8_000, "buildMemory": "256m", "buildPids": 40}
     with _strict(shop, lax_data, bounds) as client:
         problem = client.post("/execute", json=body("1", installPackages=[name]))
         assert problem.status_code == 500, problem.text

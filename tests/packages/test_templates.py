@@ -174,21 +174,6 @@ def test_a_layer_in_demand_becomes_a_template(shop: Shop, index: Index) -> None:
         assert waiting("wanted-b")
 
 
-def test_what_is_wrong_with_templates_is_said_at_start(tmp_path: Path) -> None:
-    wrong = {
-        "packages": {"runtime": "python", "packages": ["-r x"]},
-        "runtime": {"runtime": "cobol", "packages": ["a"]},
-        "preimport": {"runtime": "python", "packages": ["a"], "preimport": ["a; b"]},
-    }
-    for name, template in wrong.items():
-        config = tmp_path / f"{name}.json"
-        config.write_text(json.dumps({"templates": {"mine": template}}))
-        command = [sys.executable, "-m", "isol8", "serve", "--port", "0", "--config", str(config)]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
-        assert done.returncode == 1
-        assert f"templates.mine.{name}" in done.stderr
-
-
 def test_setup_prepares_a_set(shop: Shop, index: Index, data_dir: Path, tmp_path: Path) -> None:
     (tmp_path / "runtimes").symlink_to((data_dir / "runtimes").resolve())
     index.add_wheel("prepared", _HEAVY)
