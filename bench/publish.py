@@ -18,7 +18,19 @@ from bench.surroundings import ROOT
 
 _KEPT = 2
 _STORE = Path("docs/benchmarks.json")
-_PARTS = ("latency", "docker", "throughput", "sessions", "stream", "crowd", "memory", "idle", "files", "soak")
+_PARTS = (
+    "latency",
+    "docker",
+    "throughput",
+    "sessions",
+    "stream",
+    "packages",
+    "crowd",
+    "memory",
+    "idle",
+    "files",
+    "soak",
+)
 
 
 class NotPublishable(Exception):
