@@ -14,7 +14,20 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from bench import crowd, docker, files, gvisor, idle, latency, memory, sessions, soak, stream, throughput
+from bench import (
+    crowd,
+    docker,
+    files,
+    gvisor,
+    idle,
+    latency,
+    memory,
+    packages,
+    sessions,
+    soak,
+    stream,
+    throughput,
+)
 from bench.bare import PROGRAMS
 from bench.results import SCHEMA
 from bench.setting import QUICK, Setting, Sizes
@@ -30,6 +43,7 @@ PARTS: dict[str, Callable[[Setting], Any]] = {
     "gvisor": gvisor.measure,
     "sessions": sessions.measure,
     "stream": stream.measure,
+    "packages": packages.measure,
     "throughput": throughput.measure,
     "crowd": crowd.measure,
     "memory": memory.measure,

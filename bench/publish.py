@@ -18,7 +18,20 @@ from bench.surroundings import ROOT
 
 _KEPT = 2
 _STORE = Path("docs/benchmarks.json")
-_PARTS = ("latency", "docker", "gvisor", "throughput", "sessions", "stream", "crowd", "memory", "idle", "files", "soak")
+_PARTS = (
+    "latency",
+    "docker",
+    "gvisor",
+    "throughput",
+    "sessions",
+    "stream",
+    "packages",
+    "crowd",
+    "memory",
+    "idle",
+    "files",
+    "soak",
+)
 
 
 class NotPublishable(Exception):

@@ -100,6 +100,19 @@ class Stream(TypedDict):
     bare_first: Times
 
 
+class Packages(TypedDict):
+    """One client, in turn. `numpy`: a Python hello that asks for numpy, which is installed already but which nothing
+    keeps ready, and `plain` one that asks for nothing; `numpy_more_ms` is the difference of their p50. `pandas`: a
+    program that imports pandas, from a template that imports it ahead, and `pandas_bare` the same in bare Python."""
+
+    plain: Times
+    numpy: Times
+    numpy_more_ms: float
+    pandas: Times
+    pandas_bare: Times
+    pandas_ratio: Ratio
+
+
 class Crowd(TypedDict):
     """`sessions` created at once by `clients`, each answering its first hello, beside as many bare spawns, 8 at once,
     half of them before and half after. `again_s`: a second call to every one. `delete_s`: removing them all.
@@ -223,6 +236,7 @@ class Results(TypedDict):
     throughput: NotRequired[dict[str, list[Throughput]]]
     sessions: NotRequired[dict[str, SessionCalls]]
     stream: NotRequired[dict[str, Stream]]
+    packages: NotRequired[Packages]
     crowd: NotRequired[Crowd]
     memory: NotRequired[dict[str, Memory]]
     files: NotRequired[list[Transfer]]

@@ -24,7 +24,8 @@ def _times(times: Times) -> list[str]:
 
 def sections(results: Results) -> list[str]:
     """Those of what was measured."""
-    parts = (_latency, _docker, _gvisor, _throughput, _sessions, _stream, _crowd, _memory, _idle, _files, _soak)
+    first = (_latency, _docker, _gvisor, _throughput, _sessions, _stream, _packages)
+    parts = (*first, _crowd, _memory, _idle, _files, _soak)
     return [text for part in parts if (text := part(results))]
 
 
@@ -128,6 +129,24 @@ def _stream(results: Results) -> str:
     ]
     heads = ["ms", "first byte p50", "p95", "p99", "end p50", "bare first byte p50", "p99"]
     return f"### First byte of a stream\n\n{table(heads, rows)}" if rows else ""
+
+
+def _packages(results: Results) -> str:
+    found = results.get("packages")
+    if not found:
+        return ""
+    rows = [
+        ["hello", *_times(found["plain"])],
+        ["hello with numpy, installed already", *_times(found["numpy"])],
+        ["`import pandas`, imported ahead by a template", *_times(found["pandas"])],
+        ["`import pandas`, bare Python", *_times(found["pandas_bare"])],
+    ]
+    counts = f"{found['plain']['count']} hellos of each kind, and {found['pandas']['count']} imports"
+    return (
+        f"### Packages\n\n{table(['Python, ms', 'p50', 'p95', 'p99'], rows)}\n{counts}, in turn. numpy costs"
+        f" {short(found['numpy_more_ms'])} ms more; pandas takes {_ratio(found['pandas_ratio'])} of what bare Python"
+        " takes.\n"
+    )
 
 
 def _crowd(results: Results) -> str:

@@ -89,6 +89,21 @@ TARGETS = (
     _per_second("python", 1.2, 3),
     _per_second("node", 0.9, 1.5),
     Target(
+        "python hello with installed packages, p50 over that of a plain hello",
+        "",
+        15.0,
+        5.0,
+        lambda found: float(found["packages"]["numpy_more_ms"]),
+        unit="ms",
+    ),
+    Target(
+        "`import pandas` imported ahead, p50",
+        "bare `/usr/bin/python3 -I` importing it, p50",
+        0.1,
+        0.05,
+        lambda found: float(found["packages"]["pandas_ratio"]["value"]),
+    ),
+    Target(
         "1,000 sessions created, 16 clients, each answering its first hello",
         "the time 1,000 bare spawns take, 8 at once",
         1.0,

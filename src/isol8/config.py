@@ -16,29 +16,32 @@ nearest one that does: a misspelt limit must not silently mean no limit.
 from __future__ import annotations
 
 import difflib
+import ipaddress
 import json
 import os
 import re
 from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, get_origin
+from typing import Annotated, Any, get_args, get_origin
 
 from pydantic import AfterValidator, Field, ValidationError, model_validator
 
 from isol8.errors import Isol8Error
 from isol8.model import Network
-from isol8.wire.request import Milliseconds, Size
+from isol8.wire.request import Milliseconds, Pattern, Size
 from isol8.wire.strict import Strict, explain, model_in
 
 _FILE = "isol8.config.json"
 _HOME_FILE = "~/.isol8/config.json"
 _PREFIX = "ISOL8_"
+_TEMPLATES_FILE = "templates.json"
 
 Count = Annotated[int, Field(ge=0)]
 PositiveCount = Annotated[int, Field(gt=0)]
 Key = Annotated[str, Field(min_length=1)]
 _M = 1 << 20
+_G = 1 << 30
 
 
 class InvalidConfig(Isol8Error):
@@ -58,11 +61,24 @@ class Defaults(Strict):
     max_output_size: Size = 1 * _M
 
 
-class NetworkRules(Strict):
-    """What sandboxes with a filtered network may reach."""
+def _range(text: str) -> str:
+    """Addresses, as CIDR has them."""
+    try:
+        return str(ipaddress.ip_network(text))
+    except ValueError as error:
+        raise ValueError(f"is not a range of addresses: {error}") from None
 
-    whitelist: tuple[str, ...] = ()
-    blacklist: tuple[str, ...] = ()
+
+class NetworkRules(Strict):
+    """What sandboxes with a filtered network may reach. A whitelist bounds what requests may allow themselves, and is
+    what those get that allow nothing; without one, each request says what it needs."""
+
+    whitelist: tuple[Pattern, ...] = ()
+    blacklist: tuple[Pattern, ...] = ()
+    ports: tuple[Annotated[int, Field(gt=0, le=65535)], ...] = (80, 443)
+    allowed_ranges: tuple[Annotated[str, AfterValidator(_range)], ...] = ()  # reachable although not public
+    max_connections: PositiveCount = 64  # at once, of one sandbox
+    max_bytes: Size = 1024 * _M  # of one execution, both ways
 
 
 class Cleanup(Strict):
@@ -130,6 +146,7 @@ class Policy(Strict):
     max_output_size: Size = 64 * _M
     networks: tuple[Network, ...] = (Network.NONE,)
     images: tuple[str, ...] = ()  # what options.image may name, where the engine has images
+    max_network_rules: PositiveCount = 100  # of one request's whitelist and blacklist
     isolation: Isolation = Isolation.STRICT
     requests_per_minute: Count = 0  # for each key; 0 is no limit
     max_sessions_per_key: PositiveCount = 100
@@ -147,6 +164,34 @@ class Policy(Strict):
     min_transfer_rate: Size = 1024
     transfer_grace_ms: Milliseconds = 30_000
     code_url: bool = False
+    packages: bool = True
+    max_packages: PositiveCount = 50  # of one request
+    package_scripts: bool = False  # whether packages may run code of their own while they are installed
+
+
+class Packages(Strict):
+    """What installing packages may take: each build, each layer, and all layers together."""
+
+    store_size: Size = 10 * _G
+    layer_size: Size = 2 * _G
+    layer_files: PositiveCount = 100_000
+    builds: PositiveCount = 2  # at once
+    build_timeout_ms: Milliseconds = 300_000
+    build_memory: Size = 3 * _G
+    build_cpus: Annotated[float, Field(gt=0)] = 2.0
+    build_pids: PositiveCount = 256
+    hosts: tuple[str, ...] = ()  # that builds may reach besides the indexes, with https
+    demanded_templates: Count = 4  # that layers in demand become by themselves
+
+
+class Template(Strict):
+    """A set of packages that is kept ready: their layer, and `pool` sandboxes with it, in which the modules of
+    `preimport` are imported already."""
+
+    runtime: str
+    packages: Annotated[tuple[str, ...], Field(min_length=1)]
+    preimport: tuple[str, ...] = ()
+    pool: Count = 2
 
 
 class Config(Strict):
@@ -165,6 +210,8 @@ class Config(Strict):
     network: NetworkRules = NetworkRules()
     cleanup: Cleanup = Cleanup()
     pool: PoolSizes = PoolSizes()
+    packages: Packages = Packages()
+    templates: dict[str, Template] = Field(default_factory=dict)
     policy: Policy = Policy()
 
     @model_validator(mode="after")
@@ -177,6 +224,29 @@ class Config(Strict):
         if self.defaults.network not in self.policy.networks:
             raise ValueError("has a defaults.network that is not among policy.networks")
         return self
+
+
+def saved_templates(data_dir: str) -> dict[str, Template]:
+    """The templates that `isol8 setup` has made, by name. Raises InvalidConfig."""
+    source = Path(data_dir) / _TEMPLATES_FILE
+    if not source.exists():
+        return {}
+    try:
+        return {name: Template.model_validate_json(json.dumps(tree)) for name, tree in _read(source).items()}
+    except ValidationError as error:
+        raise InvalidConfig(f"{source}: {explain(error, Template, 'A template')}") from None
+
+
+def save_template(data_dir: str, name: str, template: Template) -> None:
+    """Have every server with this data directory keep a template ready. Raises InvalidConfig."""
+    trees = {known: saved.model_dump(by_alias=True) for known, saved in saved_templates(data_dir).items()}
+    target = Path(data_dir) / _TEMPLATES_FILE
+    fresh = target.with_suffix(".new")
+    try:
+        fresh.write_text(json.dumps(trees | {name: template.model_dump(by_alias=True)}, indent=2))
+        fresh.replace(target)
+    except OSError as error:
+        raise InvalidConfig(f"{target} cannot be written: {error.strerror}") from error
 
 
 def load_config(path: str | None = None, environment: Mapping[str, str] | None = None) -> Config:
@@ -260,7 +330,9 @@ def _variables(model: type[Strict], parents: tuple[str, ...] = ()) -> dict[str, 
 def _value(text: str, annotation: Any) -> Any:
     """Text as JSON would have it. What does not fit stays text, which validation reports."""
     if get_origin(annotation) is tuple:
-        return [part.strip() for part in text.split(",") if part.strip()]
+        parts = [part.strip() for part in text.split(",") if part.strip()]
+        numbers = get_origin(inner := get_args(annotation)[0]) is Annotated and get_args(inner)[0] is int
+        return [_value(part, int) for part in parts] if numbers else parts
     if annotation in (int, float, bool):
         try:
             return json.loads(text)

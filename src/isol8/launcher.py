@@ -2,6 +2,7 @@
 
     isol8 serve (launcher)
     ├── supervisor     privileged; makes sandboxes (engines/supervisor.py)
+    ├── proxy          where sandboxes may have a filtered network: their way out (egress/process.py)
     └── API            faces the network; no privilege left
 
 Both listening sockets belong to the launcher, so either child can die and come back without a client losing more than

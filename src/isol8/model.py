@@ -51,19 +51,31 @@ class Limits:
 class Boot:
     """What waits in a fresh sandbox, so that a `warm` plan need not start an interpreter.
 
-    `forked`: a fork of the sandbox's own Python interpreter, where the engine has one. `executable`, `argv`: else an
-    interpreter started ahead of time, held where it opens `path`, its program file, for the `opens`th time: the last
-    before it reads it. Where a sandbox has no means for that, one for which a named pipe in the file's place will do
-    (`pipe`) is held in its reading. Neither: a
-    process ready to execute anything.
+    `forked`: a fork of the sandbox's own Python interpreter, with `modules` imported, where the engine has one.
+    `executable`, `argv`: else an interpreter started ahead of time, held where it opens `path`, its program file, for
+    the `opens`th time: the last before it reads it. Where a sandbox has no means for that, one for which a named pipe
+    in the file's place will do (`pipe`) is held in its reading. Neither: a process ready to execute anything.
     """
 
     forked: bool = False
+    modules: tuple[str, ...] = ()
     executable: str = ""
     argv: tuple[str, ...] = ()
     path: str = ""
     opens: int = 1
     pipe: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mount:
+    """A directory of the machine that a sandbox sees at `target`, read-only.
+
+    `name` is a layer of the store, or one of the directories that the engine was started with. `target` is an absolute
+    path that every sandbox has; below /run it is made.
+    """
+
+    name: str
+    target: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,6 +90,60 @@ class SandboxSpec:
     boot: Boot = Boot()
     network: Network = Network.NONE
     image: str = ""
+    mounts: tuple[Mount, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class HostRule:
+    """A regular expression (RE2) that a whole host name may match. `name` is where it was written down."""
+
+    name: str
+    pattern: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BoundSecret:
+    """A secret that never enters the sandbox. `placeholder` is what the program has instead; the proxy puts `value` in
+    its place, in headers of requests to `hosts` over TLS: (name or address, port) pairs."""
+
+    placeholder: str
+    value: str
+    hosts: tuple[tuple[str, int], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EgressPolicy:
+    """What a sandbox may reach through the proxy. Values alone: `egress/policy.py` judges by them.
+
+    A host must match none of `deny`, and one of every list in `allow`: without lists, or with an empty one, nothing is
+    allowed. Only public addresses are connected to, and those in `ranges` (CIDR).
+    """
+
+    allow: tuple[tuple[HostRule, ...], ...] = ()
+    deny: tuple[HostRule, ...] = ()
+    ports: tuple[int, ...] = (80, 443)
+    ranges: tuple[str, ...] = ()
+    max_connections: int = 64  # at once
+    max_bytes: int = 1 << 30  # in all, both ways
+    max_ms: int = 600_000  # after that, nothing any more
+    secrets: tuple[BoundSecret, ...] = ()
+    log: bool = False  # whether requests are noted down
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NetworkRequest:
+    """One request through the proxy, allowed or (`rule` says why) blocked. `path` is None where the proxy does not see
+    it; it has no query, which may be confidential. `bytes` went both ways."""
+
+    started_at: datetime
+    method: str
+    host: str
+    port: int
+    path: str | None
+    allowed: bool
+    rule: str
+    bytes: int
+    duration_ms: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,12 +160,14 @@ class Command:
     extension: str | None = None  # ".mjs"; None is the runtime's own
     env: Mapping[str, str] = field(default_factory=dict)
     secrets: Mapping[str, str] = field(default_factory=dict)  # also environment; values are masked
+    egress: EgressPolicy | None = None  # with Network.FILTERED
     stdin: Content = b""
     files: Mapping[str, Content] = field(default_factory=dict)
     output_paths: tuple[str, ...] = ()
     output_files_bytes: int | None = None  # of all of them together; None is whatever the sandbox can hold
     workdir: str = SANDBOX_DIR
     setup_script: Content = b""  # bash, run before the program
+    packages: tuple[str, ...] = ()  # requirements in the normal form of the runtime's ecosystem
     metadata: Mapping[str, str] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
 
@@ -155,6 +223,7 @@ class Result:
     usage: ExecutionUsage
     files: Mapping[str, Content] = field(default_factory=dict)
     file_errors: Mapping[str, str] = field(default_factory=dict)
+    network_log: tuple[NetworkRequest, ...] | None = None  # None: not wanted
     warnings: tuple[str, ...] = ()
 
 
@@ -164,6 +233,13 @@ class Started:
 
     execution_id: str
     sandbox_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Installing:
+    """What the installer of the command's packages says: one line, before the program starts."""
+
+    text: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,4 +257,4 @@ class Finished:
     result: Result
 
 
-Event = Started | Output | Finished
+Event = Started | Installing | Output | Finished

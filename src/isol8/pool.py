@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Iterable
 
 from isol8.engines.base import Engine
 from isol8.engines.sandbox import Sandbox
@@ -28,7 +27,7 @@ class Pool:
 
     def __init__(self, engine: Engine, spec: SandboxSpec, size: int) -> None:
         self._engine = engine
-        self._spec = spec
+        self.spec = spec
         self._size = size
         self._warm: deque[Sandbox] = deque()
         self._waiting: deque[asyncio.Future[Sandbox]] = deque()
@@ -50,13 +49,17 @@ class Pool:
         """
         if self._closed:
             raise EngineFailure("the server is stopping")
+        return self.take() or await self._wait()
+
+    def take(self) -> Sandbox | None:
+        """One that is ready, like `acquire`; None when it would have to be waited for."""
         while self._warm:
             sandbox = self._warm.popleft()
             self._top_up_in_time()
             if not sandbox.dead:
                 return sandbox
             self._tasks.start(self._engine.destroy(sandbox))
-        return await self._wait()
+        return None
 
     async def _wait(self) -> Sandbox:
         place: asyncio.Future[Sandbox] = asyncio.get_running_loop().create_future()
@@ -92,7 +95,7 @@ class Pool:
 
     async def _make(self) -> None:
         try:
-            sandbox = await self._engine.create(self._spec)
+            sandbox = await self._engine.create(self.spec)
         except EngineFailure as error:
             self._failed(error)
         except Exception:  # noqa: BLE001 - a bug here must neither leave anyone waiting nor repeat at once
@@ -125,7 +128,7 @@ class Pool:
 
     def _failed(self, error: EngineFailure) -> None:
         """Tell who waits; without anyone, nothing but the delay keeps this from turning into a busy loop."""
-        _LOG.warning("no sandbox for %s: %s", self._spec.runtime, error.message)
+        _LOG.warning("no sandbox for %s: %s", self.spec.runtime, error.message)
         place = self._first_waiting()
         if place:
             place.set_exception(EngineFailure(error.message))
@@ -148,31 +151,3 @@ class Pool:
         while self._warm:
             self._tasks.start(self._engine.destroy(self._warm.popleft()))
         await self._tasks.finish()
-
-
-class Pools:
-    """The pools of a server: one for each spec in `specs`, with the number of sandboxes that wait in it."""
-
-    def __init__(self, engine: Engine, specs: Iterable[tuple[SandboxSpec, int]]) -> None:
-        self._engine = engine
-        self._pools = [(spec, Pool(engine, spec, size)) for spec, size in specs]
-
-    def start(self) -> None:
-        """Begin to fill them. Returns at once."""
-        for _, pool in self._pools:
-            pool.start()
-
-    async def acquire(self, spec: SandboxSpec) -> Sandbox:
-        """A sandbox that nobody has used, from the pool of the spec's template or, where there is none, made now. Its
-        limits may be others than the spec's. The caller must destroy it. Raises EngineFailure.
-        """
-        template = self._engine.template(spec)
-        for standing, pool in self._pools:
-            if self._engine.template(standing) == template:
-                return await pool.acquire()
-        return await self._engine.create(spec)
-
-    async def close(self) -> None:
-        """Destroy all that waits."""
-        for _, pool in self._pools:
-            await pool.close()

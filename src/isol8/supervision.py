@@ -27,7 +27,11 @@ from isol8.errors import EngineFailure
 from isol8.kernel import cgroups
 from isol8.kernel.cgroups import Hierarchy
 from isol8.kernel.delegation import allotted
+from isol8.model import Network
+from isol8.packages.index import MachineIndex
+from isol8.packages.recipe import UV
 from isol8.runtimes.base import Install
+from isol8.runtimes.prefixes import link_of
 from isol8.runtimes.registry import find_installed
 
 if TYPE_CHECKING:
@@ -54,19 +58,26 @@ class Supervision:
     sweep: Callable[[], None]
 
     def start(self, listener: socket.socket) -> int:
-        """Start the process that serves `listener`; its pid.
+        """Start the process that serves `listener`; its pid."""
+        return start_process(self.module, listener, self.options)
 
-        A fresh interpreter, so that the privileged process holds none of what this one has loaded. -P: the working
-        directory is the user's, and no place to import from.
-        """
-        command = [sys.executable, "-P", "-m", self.module, str(listener.fileno()), json.dumps(self.options)]
-        return subprocess.Popen(command, pass_fds=[listener.fileno()], stdin=subprocess.DEVNULL).pid
+
+def start_process(module: str, listener: socket.socket, options: Mapping[str, Any]) -> int:
+    """Run a module that serves `listener` in a process of its own; its pid.
+
+    A fresh interpreter, so that a process with privileges holds none of what this one has loaded. -P: the working
+    directory is the user's, and no place to import from.
+    """
+    command = [sys.executable, "-P", "-m", module, str(listener.fileno()), json.dumps(options)]
+    return subprocess.Popen(command, pass_fds=[listener.fileno()], stdin=subprocess.DEVNULL).pid
 
 
 @contextmanager
-def supervise(config: Config, owner: int) -> Iterator[Supervision]:
+def supervise(config: Config, owner: int, index: MachineIndex) -> Iterator[Supervision]:
     """The supervision of the configured engine; `owner` is the launcher's pid, which is in the block while the server
-    lives. Raises EngineFailure when this machine or user cannot run it."""
+    lives. `index` is where packages come from. Raises EngineFailure when this machine or user cannot run it."""
+    if config.engine is not EngineName.NATIVE and Network.FILTERED in config.policy.networks:
+        raise EngineFailure(f'the engine {config.engine} has no network "filtered": take it out of policy.networks')
     if config.engine is EngineName.DOCKER:
         require_docker()
         image, installed = asyncio.run(_look_at_image(config))
@@ -85,7 +96,7 @@ def supervise(config: Config, owner: int) -> Iterator[Supervision]:
                 "isol8.engines.gvisor.supervisor", options, installed, lambda: _sweep_gvisor(hierarchy, owner)
             )
             return
-        options = _native_options(config, owner, installed, hierarchy)
+        options = _native_options(config, owner, installed, hierarchy, index)
         yield Supervision(
             "isol8.engines.native.supervisor", options, installed, lambda: _sweep_cgroups(hierarchy, owner)
         )
@@ -116,8 +127,13 @@ def _machine_runtimes(installed: Mapping[str, Install]) -> dict[str, Any]:
     return {"prefixes": prefixes, "environment": {"PATH": path, "HOME": "/sandbox", "LANG": "C.UTF-8"}}
 
 
+def layers_dir(config: Config) -> str:
+    """Where layers of packages are kept."""
+    return os.path.join(os.path.abspath(config.data_dir), "layers")
+
+
 def _native_options(
-    config: Config, owner: int, installed: Mapping[str, Install], hierarchy: Hierarchy
+    config: Config, owner: int, installed: Mapping[str, Install], hierarchy: Hierarchy, index: MachineIndex
 ) -> dict[str, Any]:
     return {
         **_common(config, owner),
@@ -125,6 +141,8 @@ def _native_options(
         "client_uid": 0 if os.geteuid() else NOBODY,
         "hierarchy": dataclasses.asdict(hierarchy),
         "python": installed["python"].executable,
+        "layers": layers_dir(config),
+        "directories": {UV: str(link_of(UV, config.data_dir).resolve()), **index.directories},
         **_machine_runtimes(installed),
     }
 

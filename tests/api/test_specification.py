@@ -7,7 +7,7 @@ import uuid
 
 import httpx
 
-from tests.support.calls import delete, download, events, refusal, upload
+from tests.support.calls import delete, download, events, upload
 
 EXAMPLE = {
     "request": {
@@ -79,11 +79,6 @@ def test_the_example_with_a_session(client: httpx.Client, session: str) -> None:
     second = client.post("/execute", json={**EXAMPLE, "sessionId": session}).json()
     assert first["containerId"] == second["containerId"]
     assert first["executionId"] != second["executionId"]
-
-
-def test_installing_packages_is_refused_clearly_for_now(client: httpx.Client) -> None:
-    request = {**EXAMPLE["request"], "installPackages": ["numpy"]}
-    refusal(client.post("/execute", json={**EXAMPLE, "request": request}), 400, "installPackages")
 
 
 def test_no_packages_to_install_is_no_installation(client: httpx.Client) -> None:

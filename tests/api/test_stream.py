@@ -89,8 +89,8 @@ REFUSED: list[tuple[Json, int]] = [
     (body(""), 400),
     (body("1", "cobol"), 400),
     (body("1", timeoutMs=0), 400),
-    (body("1", installPackages=["numpy"]), 400),
-    (body("1", options={"network": "filtered"}), 400),
+    (body("1", installPackages=["--upgrade"]), 400),
+    (body("1", options={"network": "filtered"}), 403),
     (body("1", options={"network": "host"}), 403),
     (body("1", options={"memoryLimit": "900g"}), 403),
 ]

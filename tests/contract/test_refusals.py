@@ -81,10 +81,11 @@ BAD: list[tuple[Json, str]] = [
     (body("1", codeUrl="https://example.org/x.py"), "code"),
     (body(None, codeUrl="https://example.org/x.py", runtime="python"), "codeUrl"),
     (body("1", codeHash="abc"), "codeHash"),
-    (body("1", installPackages=["numpy"]), "installPackages"),
+    (body("1", installPackages=["--index-url=http://a.test"]), "installPackages"),
+    (body("1", "bash", installPackages=["numpy"]), "installPackages"),
     (body("1", installPackages="numpy"), "installPackages"),
-    (body("1", options={"network": "filtered"}), "filtered"),
-    (body("1", options={"network": "filtered", "networkFilter": {"whitelist": [".*"]}}), "network"),
+    (body("1", options={"networkFilter": {"whitelist": ".*"}}), "networkFilter.whitelist"),
+    (body("1", options={"secrets": {"A": {"value": "long enough", "hosts": ["a.b"]}}}), "filtered"),
 ]
 BAD_PATHS = [
     "relative.txt",
@@ -151,6 +152,7 @@ def test_a_runtime_that_is_not_installed_names_the_command(serve: Serve, tmp_pat
 
 BEYOND: list[tuple[Json, str]] = [
     ({"network": "host"}, "network"),
+    ({"network": "filtered", "networkFilter": {"whitelist": [".*"]}}, "policy.networks"),
     ({"memoryLimit": "20g"}, "memoryLimit"),
     ({"memoryLimit": "999999999999999"}, "memoryLimit"),
     ({"cpuLimit": 5000}, "cpuLimit"),

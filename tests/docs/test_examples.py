@@ -1,8 +1,9 @@
 """Every command and example in the README and in docs/ is run, and what it is said to answer is what it answers.
 
-A `bash` block is one or more commands. A `json` or `text` block right below it is its answer. A `json config` block is
-a configuration file with the defaults, a `json settings` block one with others. Examples of one document run in its
-order, against one server: later ones may need earlier ones.
+A `bash` block is one or more commands; `bash filtered`: for a server whose policy allows filtered networks. A `json`
+or `text` block right below it is its answer. A `json config` block is a configuration file with the defaults, a `json
+settings` block one with others. Examples of one document run in its order, against one server: later ones may need
+earlier ones.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import pytest
 
 from isol8.cli.main import main
 from isol8.config import load_config
+from tests.conftest import Serve
 from tests.support.server import Server
 
 ROOT = Path(__file__).parents[2]
@@ -49,7 +51,7 @@ def blocks(document: Path) -> Iterator[Block]:
     last_end = -1
     for start, end in zip(fences[::2], fences[1::2], strict=True):
         info = lines[start].removeprefix("```").strip()
-        below = before == "bash" and not any(line.strip() for line in lines[last_end + 1 : start])
+        below = before.startswith("bash") and not any(line.strip() for line in lines[last_end + 1 : start])
         yield Block(info, "\n".join(lines[start + 1 : end]) + "\n", start + 1, below)
         before, last_end = info, end
 
@@ -97,6 +99,11 @@ def curl(command: str, server: Server) -> str:
 
 def same(shown: Any, got: Any, name: str = "answer") -> None:
     """Assert that an answer is the one shown, where it varies in kind alone."""
+    if isinstance(shown, list) and isinstance(got, list):
+        assert len(shown) == len(got), name
+        for one, other in zip(shown, got, strict=True):
+            same(one, other, name)
+        return
     if isinstance(shown, dict) and isinstance(got, dict):
         assert set(shown) == set(got), name
         for key in shown:
@@ -108,13 +115,23 @@ def same(shown: Any, got: Any, name: str = "answer") -> None:
         assert got == shown, name
 
 
+@pytest.fixture
+def filtering(serve: Serve) -> Server:
+    """A server that lets sandboxes have a filtered network."""
+    return serve({"policy": {"networks": ["none", "filtered"]}})
+
+
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_every_example(document: Path, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    servers = {
+        "bash": lambda: request.getfixturevalue("server"),
+        "bash filtered": lambda: request.getfixturevalue("filtering"),
+    }
     answer = ""
     for block in blocks(document):
         where = f"{document.name}:{block.line}"
-        if block.info == "bash":
-            server = request.getfixturevalue("server")
+        if block.info in servers:
+            server = servers[block.info]()
             for command in commands(block):
                 answer = run(command, server)
                 # An example that fails must say so, by showing the error as its answer.

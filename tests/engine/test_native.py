@@ -124,6 +124,35 @@ async def test_the_end_of_the_connection_ends_the_sandboxes(lab: Lab) -> None:
     await asyncio.to_thread(machine.until, lambda: len(machine.cgroups(os.getpid())) == empty, "they are gone")
 
 
+async def test_a_socket_on_a_sandboxs_loopback(lab: Lab) -> None:
+    """Programs in there reach it, and nobody else does; the supervisor stays where it is."""
+    home = os.readlink(f"/proc/{lab.supervisor.pid}/ns/net")
+    sandbox, other = await asyncio.gather(lab.create(), lab.create())
+    before = len(machine.descriptors(lab.supervisor.pid))
+    listener = await lab.engine.listen(sandbox, 3128)
+    listener.setblocking(False)
+    knock = "import socket; s = socket.create_connection(('127.0.0.1', 3128), 5); print(s.recv(9).decode())"
+    knocking = asyncio.create_task(python(sandbox, knock))
+    connection, _ = await asyncio.get_running_loop().sock_accept(listener)
+    connection.send(b"welcome")
+    connection.close()
+    assert await knocking == (0, "welcome\n")
+    assert (await python(other, knock))[0] == 1
+    with pytest.raises(Conflict, match="port 3128"):
+        await lab.engine.listen(sandbox, 3128)
+    listener.close()
+    (await lab.engine.listen(sandbox, 3128)).close()
+    assert os.readlink(f"/proc/{lab.supervisor.pid}/ns/net") == home
+    tasks = f"/proc/{lab.supervisor.pid}/task"
+    machine.until(lambda: len(os.listdir(tasks)) == 1, "the thread that was in the sandbox's network is gone")
+    await asyncio.to_thread(
+        machine.until, lambda: len(machine.descriptors(lab.supervisor.pid)) == before, "no more open"
+    )
+    await lab.engine.destroy(sandbox)
+    with pytest.raises(EngineFailure):
+        await lab.engine.listen(sandbox, 3128)
+
+
 async def test_a_dead_zygote_is_replaced(lab: Lab) -> None:
     first = await lab.create()
     sandbox_pids = machine.cgroup_members(os.getpid())

@@ -154,16 +154,17 @@ def test_killing_the_server_leaves_no_process(tmp_path_factory: pytest.TempPathF
 
 
 def test_killing_a_server_that_is_still_starting_leaves_no_process(tmp_path: Path, serve: Serve) -> None:
-    """Its supervisor is held still, so that the API process waits for it when both of the others are killed."""
+    """Its supervisor is held still, so that the API process waits for it when the launcher and it are killed."""
     command = [sys.executable, "-m", "isol8", "serve", "--port", "0"]
     environment = os.environ | {"ISOL8_API_KEY": KEY, "HOME": str(tmp_path)}
     launcher = subprocess.Popen(command, env=environment, cwd=tmp_path, stderr=subprocess.DEVNULL)
     try:
-        machine.until(lambda: len(machine.descendants(launcher.pid)) >= 2, "both processes are there", 30)
-        children = {pid for pid in machine.descendants(launcher.pid) if machine.parent(pid) == launcher.pid}
-        supervisor = next(pid for pid in children if b"supervisor" in Path(f"/proc/{pid}/cmdline").read_bytes())
+        supervisor = machine.until(lambda: _child(launcher.pid, "isol8.engines.native.supervisor"), "a supervisor", 30)
         os.kill(supervisor, signal.SIGSTOP)
-        (api,) = children - {supervisor}
+        # The last one that is started before the API process, which is not started but forked.
+        machine.until(lambda: _child(launcher.pid, "isol8.packages.keeper"), "a keeper", 30)
+        api = machine.until(lambda: _child(launcher.pid, "\0serve\0"), "an API process", 30)
+        children = machine.descendants(launcher.pid)
         machine.until(lambda: machine.descriptors(api).count("anon_inode:[eventpoll]") > 0, "it has begun to wait", 30)
     finally:
         launcher.kill()
@@ -172,8 +173,13 @@ def test_killing_a_server_that_is_still_starting_leaves_no_process(tmp_path: Pat
     try:
         machine.until(lambda: not machine.alive(children), "no process is left", 15)
     finally:
-        for pid in machine.alive({api}):
+        for pid in machine.alive(children):
             os.kill(pid, signal.SIGKILL)
+
+
+def _child(launcher: int, word: str) -> int | None:
+    """The child with this in its command line, if there is one."""
+    return next((pid for pid in machine.running(word) if machine.parent(pid) == launcher), None)
 
 
 def test_the_machine_cannot_be_filled_with_connections(fresh: Server) -> None:

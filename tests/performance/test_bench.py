@@ -47,11 +47,12 @@ def _needs_root() -> None:
 def test_a_whole_run_and_what_is_made_of_it(tmp_path: Path) -> None:
     """Of every part but Docker, which would look for a daemon of somebody else's."""
     output = tmp_path / "bench.json"
-    parts = "latency,sessions,stream,throughput,crowd,memory,idle,files,soak"
+    parts = "latency,sessions,stream,packages,throughput,crowd,memory,idle,files,soak"
     sizes = [str(each) for pair in TINY.items() for each in pair]
     _run("bench", "--only", parts, "--runtime", "python", "--runtime", "bash", *sizes, "--output", str(output))
     run: dict[str, Any] = json.loads(output.read_text())
     _check_calls(run)
+    _check_packages(run)
     _check_state(run)
     with pytest.raises(publish.NotPublishable):
         publish.check(run)  # it is tiny
@@ -67,6 +68,13 @@ def _check_calls(run: dict[str, Any]) -> None:
     assert throughput["clients"] == 3
     assert throughput["isol8"]["errors"] == throughput["bare"]["errors"] == {}
     assert {each["way"] for each in run["files"]} >= {"POST /file", "GET /file", "stdout", "a program"}
+
+
+def _check_packages(run: dict[str, Any]) -> None:
+    packages = run["packages"]
+    assert (packages["numpy"]["count"], packages["pandas"]["count"]) == (2, 2)
+    assert packages["pandas_ratio"]["value"] > 0
+    assert packages["numpy_more_ms"] == pytest.approx(packages["numpy"]["p50"] - packages["plain"]["p50"], abs=0.01)
 
 
 def _check_state(run: dict[str, Any]) -> None:

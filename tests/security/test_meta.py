@@ -20,8 +20,8 @@ from tests.security import containment
 from tests.security.conftest import Compiled
 
 # A server sees most of these by itself, and would not start: each copy is blind to it as well.
-SUPERVISOR = "engines/native/supervisor.py"
-SIGHT, BLINDNESS = "        lacking = missing(", "        found = []\n        lacking = missing("
+SUPERVISOR = "engines/supervisor.py"
+SIGHT, BLINDNESS = "    lacking = missing(", "    found = []\n    lacking = missing("
 POOL = {"python": 1, "node": 0, "bash": 1, "bun": 0, "deno": 0}
 
 

@@ -66,6 +66,14 @@ def make(at: str = "2026-11-24T12:00:00+00:00", *, python: float = 0.3, cpu: str
         },
         sessions={"python": {"calls": times(2.0)}},
         stream={"python": {"first": times(2.0), "end": times(3.0), "bare_first": times(9.0)}},
+        packages={
+            "plain": times(3.0),
+            "numpy": times(8.0),
+            "numpy_more_ms": 5.0,
+            "pandas": times(18.0),
+            "pandas_bare": times(300.0),
+            "pandas_ratio": ratio(0.06),
+        },
         crowd={
             "sessions": 1000,
             "clients": 16,

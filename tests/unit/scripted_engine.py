@@ -12,12 +12,13 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import socket
 from collections import Counter, defaultdict
 from collections.abc import AsyncGenerator, Callable
 
 from isol8.engines.sandbox import Chunk, Connection, Exit, Sandbox
 from isol8.errors import Conflict, EngineFailure, NotFound
-from isol8.model import Content, Limits, Plan, SandboxSpec, Usage
+from isol8.model import Content, Limits, Mount, Network, Plan, SandboxSpec, Usage
 from isol8.runtimes.base import Install
 
 INSTALLED = {
@@ -121,7 +122,7 @@ class ScriptedEngine:
         self.gate.set()
 
     def template(self, spec: SandboxSpec) -> tuple[str, str]:
-        return (spec.runtime, spec.network)
+        return (spec.runtime, Network.NONE if spec.network is Network.FILTERED else spec.network)
 
     async def start(self) -> None:
         self.calls["start"] += 1
@@ -151,6 +152,14 @@ class ScriptedEngine:
         if limits.memory_bytes < 4096:
             raise Conflict("more memory is in use")
         sandbox.spec = dataclasses.replace(sandbox.spec, limits=limits)
+
+    async def mount(self, sandbox: Sandbox, mounts: tuple[Mount, ...]) -> None:
+        self.calls["mount"] += 1
+        sandbox.spec = dataclasses.replace(sandbox.spec, mounts=sandbox.spec.mounts + mounts)
+
+    async def listen(self, sandbox: Sandbox, port: int) -> socket.socket:
+        self.calls["listen"] += 1
+        return socket.create_server(("127.0.0.1", 0))
 
     async def usage(self, sandbox: Sandbox) -> Usage:
         if sandbox.id not in self.live:

@@ -116,3 +116,56 @@ async def test_a_rate_is_refilled_evenly_and_kept_apart_for_each_key() -> None:
     admission.charge("a")
     with pytest.raises(RateLimited):
         admission.charge("a")
+
+
+async def test_who_steps_outside_gives_the_place_to_the_next() -> None:
+    admission = Admission(max_concurrent=1, max_queue=0, requests_per_minute=0)
+    await admission.enter("a")
+    async with admission.outside("a"):
+        await admission.enter("b")
+        with pytest.raises(AtCapacity):
+            await admission.enter("c")
+        returning = asyncio.create_task(_again(admission))
+        await asyncio.sleep(0)
+        assert not returning.done()
+        admission.leave()
+        await returning
+    admission.leave()
+    await admission.enter("c")
+    with pytest.raises(AtCapacity):
+        await admission.enter("d")
+
+
+async def _again(admission: Admission) -> None:
+    """Wait for a place however full it is, as who was outside does, and leave it."""
+    await admission.enter("b", bounded=False)
+    admission.leave()
+
+
+@pytest.mark.parametrize("when", ["outside", "coming back"])
+async def test_who_is_cancelled_outside_takes_no_place_along(when: str) -> None:
+    admission = Admission(max_concurrent=1, max_queue=5, requests_per_minute=0)
+    away = asyncio.Event()
+
+    async def execute() -> None:
+        await admission.enter("a")
+        try:
+            async with admission.outside("a"):
+                await away.wait()
+        finally:
+            admission.leave()
+
+    running = asyncio.create_task(execute())
+    await asyncio.sleep(0)
+    await admission.enter("b")
+    if when == "coming back":
+        away.set()
+        await asyncio.sleep(0)
+    running.cancel()
+    await asyncio.wait([running])
+    admission.leave()
+    await admission.enter("c")  # there is exactly one place again
+    waiting = asyncio.create_task(admission.enter("d"))
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    waiting.cancel()

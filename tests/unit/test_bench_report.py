@@ -61,7 +61,7 @@ def test_every_row_of_the_targets_is_shown_with_its_verdict_and_the_runs_before(
 def test_every_part_has_its_section_and_tables_are_whole() -> None:
     text = report.document(publish.roll(bench_run.make(), None))
     headings = [line for line in text.splitlines() if line.startswith("###")]
-    assert len(headings) == 12
+    assert len(headings) == 13
     rows = [line for line in text.splitlines() if line.startswith("|")]
     for above, below in itertools.pairwise(rows):
         if below.startswith("| ---"):

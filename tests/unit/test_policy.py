@@ -70,6 +70,7 @@ def test_a_low_ceiling_lowers_the_defaults(tmp_path: Any) -> None:
         ({"maxOutputSize": "1g"}, "policy.maxOutputSize"),
         ({"timeoutMs": 86_400_000}, "timeoutMs is above this server's limit of 600000 (policy.timeoutMs)"),
         ({"network": "host"}, "policy.networks"),
+        ({"network": "filtered"}, "policy.networks"),
         ({"image": "debian"}, "options.image"),
         ({"security": {"seccomp": "unconfined"}}, "options.security"),
         ({"readonlyRootFs": False}, "options.readonlyRootFs"),
@@ -99,17 +100,33 @@ def test_too_much_to_carry(policy: Any, request_: Any, sentence: str, tmp_path: 
     assert sentence in raised.value.message
 
 
+def test_packages_in_their_normal_form(tmp_path: Any) -> None:
+    made = command(config(tmp_path), installPackages=["NumPy", "requests >=2, <3", "numpy"])
+    assert made.packages == ("numpy", "requests<3,>=2")
+    assert command(config(tmp_path), installPackages=[]).packages == ()
+
+
 @pytest.mark.parametrize(
-    ("options", "request_"),
+    ("request_", "sentence"),
     [
-        (None, {"installPackages": ["numpy"]}),
-        ({"network": "filtered"}, {}),
-        ({"networkFilter": {"whitelist": ["a"]}}, {}),
+        ({"installPackages": ["numpy", "-r /etc/passwd"]}, "request.installPackages[1] is not a requirement"),
+        ({"cmd": "ls", "installPackages": ["jq"]}, "request.installPackages is not available for bash"),
     ],
 )
-def test_what_is_not_there_yet(options: Any, request_: Any, tmp_path: Any) -> None:
-    with pytest.raises(InvalidRequest, match="not available yet"):
-        command(config(tmp_path), options, **request_)
+def test_packages_that_are_none(request_: Any, sentence: str, tmp_path: Any) -> None:
+    with pytest.raises(InvalidRequest) as raised:
+        command(config(tmp_path), **request_)
+    assert raised.value.message.startswith(sentence)
+
+
+@pytest.mark.parametrize(
+    ("policy", "packages", "sentence"),
+    [({"packages": False}, ["numpy"], "policy.packages"), ({"maxPackages": 1}, ["a", "b"], "policy.maxPackages")],
+)
+def test_packages_beyond_the_policy(policy: Any, packages: Any, sentence: str, tmp_path: Any) -> None:
+    with pytest.raises(Forbidden) as raised:
+        command(config(tmp_path, policy=policy), installPackages=packages)
+    assert sentence in raised.value.message
 
 
 def test_fetching_is_off_until_it_is_turned_on(tmp_path: Any) -> None:

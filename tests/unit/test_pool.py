@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 from collections.abc import AsyncIterator
 
 import pytest
 import pytest_asyncio
 
 from isol8.errors import EngineFailure
-from isol8.model import Limits, Network, SandboxSpec
-from isol8.pool import Pool, Pools
+from isol8.model import Limits, SandboxSpec
+from isol8.pool import Pool
 from tests.unit.scripted_engine import ScriptedEngine, until
 
 SPEC = SandboxSpec(
@@ -119,19 +118,4 @@ async def test_closing_tells_who_waits_and_destroys_what_comes_late(engine: Scri
         await task
     with pytest.raises(EngineFailure, match="stopping"):
         await pool.acquire()
-    assert not engine.live
-
-
-async def test_what_no_pool_is_for_is_made_on_the_spot(engine: ScriptedEngine) -> None:
-    pools = Pools(engine, [(SPEC, 2)])
-    pools.start()
-    await until(lambda: len(engine.live) == 2 and not engine.making)
-    smaller = dataclasses.replace(SPEC, limits=dataclasses.replace(SPEC.limits, pids=3))
-    warm = await pools.acquire(smaller)
-    assert warm.id == "sandbox-001"
-    other = await pools.acquire(dataclasses.replace(SPEC, network=Network.HOST))
-    assert other.spec.network is Network.HOST
-    for sandbox in (warm, other):
-        await engine.destroy(sandbox)
-    await pools.close()
     assert not engine.live

@@ -100,7 +100,7 @@ def test_python_starts_cold_when_its_boot_would_read_the_environment(name: str, 
     assert not plan("python", **{where: {name: "x"}}).warm
 
 
-@pytest.mark.parametrize("name", ["MY_VAR", "MY_PATH", "TZ_NAME", "HOMEPAGE", "_PYTHON"])
+@pytest.mark.parametrize("name", ["MY_VAR", "MY_PATH", "TZ_NAME", "HOMEPAGE", "_PYTHON", "NODE_USE_ENV_PROXY"])
 def test_python_is_warm_with_other_environment(name: str) -> None:
     assert plan("python", env={name: "x"}, workdir="/sandbox/deep").warm
 

@@ -17,10 +17,12 @@ from isol8.api.auth import Authentication
 from isol8.api.connection import BodyBounds
 from isol8.api.state import State
 from isol8.config import Config
+from isol8.egress.client import Egress
 from isol8.engines.base import Engine
 from isol8.errors import Isol8Error
 from isol8.runtimes.base import Install
 from isol8.runtimes.registry import RUNTIMES
+from isol8.service.packages import PackageSource
 from isol8.service.service import Service
 from isol8.wire.schemas import json_schemas
 
@@ -28,12 +30,19 @@ from isol8.wire.schemas import json_schemas
 _NO_TELEMETRY: TelemetryConfig = {"tracing": False, "metrics": False, "logs": False, "auto_configure": False}
 
 
-def create_api(config: Config, engine: Engine, installed: Mapping[str, Install]) -> FastAPI:
-    """The application. `installed` are the runtimes on this machine, by name.
+def create_api(
+    config: Config,
+    engine: Engine,
+    installed: Mapping[str, Install],
+    egress: Egress | None = None,
+    packages: PackageSource | None = None,
+) -> FastAPI:
+    """The application. `installed` are the runtimes on this machine, by name; `egress` is there when the policy lets
+    sandboxes have a filtered network, `packages` when it lets them have packages.
 
     Its lifespan starts the engine, and closes it with all that was made; startup raises EngineFailure.
     """
-    service = Service(config, engine, RUNTIMES, installed)
+    service = Service(config, engine, RUNTIMES, installed, egress, packages)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:

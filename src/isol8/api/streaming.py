@@ -12,7 +12,7 @@ from starlette.types import Message, Receive, Scope, Send
 from isol8.api.connection import while_there
 from isol8.api.problems import OUT_OF_MEMORY, ClientGone, log_bug, sentence_for
 from isol8.errors import Isol8Error
-from isol8.model import Event, Finished, Outcome, Output, Result
+from isol8.model import Event, Finished, Installing, Outcome, Output, Result
 from isol8.wire.answer import event_frame
 
 SILENCE_S = 15.0
@@ -73,6 +73,8 @@ class EventStream(Response):
                     return
                 if isinstance(event, Output):
                     yield event_frame(event.stream, event.text)
+                elif isinstance(event, Installing):
+                    yield event_frame("install", f"{event.text}\n")
                 elif isinstance(event, Finished):
                     yield self._last_frames(event.result)
         except Isol8Error as error:

@@ -53,6 +53,9 @@ def _parser() -> argparse.ArgumentParser:
             command.add_argument(
                 "--runtime", action="append", metavar="NAME", help="only this one (may be given more than once)"
             )
+            command.add_argument(
+                "--python", metavar="PACKAGES", help="a set of Python packages to keep ready, such as numpy,pandas"
+            )
     return parser
 
 

@@ -1,19 +1,20 @@
 """What an engine is. It makes and destroys sandboxes, and knows nothing of languages.
 
-An engine gives five things: `create`, the byte stream of a sandbox, `limit`, `usage`, `destroy`. Everything that
-happens inside a sandbox goes over that stream to the runner, through `Sandbox` (engines/sandbox.py),
+An engine gives seven things: `create`, the byte stream of a sandbox, `limit`, `mount`, `listen`, `usage`, `destroy`.
+Everything that happens inside a sandbox goes over that stream to the runner, through `Sandbox` (engines/sandbox.py),
 which is the same for every engine.
 """
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Hashable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
 from isol8.engines.sandbox import Sandbox
-from isol8.model import Limits, SandboxSpec, Usage
+from isol8.model import Limits, Mount, SandboxSpec, Usage
 
 
 class Need(StrEnum):
@@ -56,6 +57,14 @@ class Engine(Protocol):
     async def limit(self, sandbox: Sandbox, limits: Limits) -> None:
         """Put other limits on a live sandbox. Raises EngineFailure, and Conflict when the kernel refuses
         them (a size below what is in use) or a sandbox of this engine cannot change in that way."""
+
+    async def mount(self, sandbox: Sandbox, mounts: tuple[Mount, ...]) -> None:
+        """Show further directories in a live sandbox. Raises EngineFailure, and Conflict when it can have them only
+        from the start (`SandboxSpec.mounts`)."""
+
+    async def listen(self, sandbox: Sandbox, port: int) -> socket.socket:
+        """A listening stream socket, outside, that programs in the sandbox reach at 127.0.0.1:`port`; nothing else
+        does. The caller closes it. Raises EngineFailure, and Conflict when a program has taken the port."""
 
     async def usage(self, sandbox: Sandbox) -> Usage:
         """What the sandbox has consumed, read outside it."""

@@ -1,15 +1,17 @@
 """What the API process and the supervisor say to each other, over a SOCK_SEQPACKET unix socket.
 
 One message is one JSON object. Requests carry `id` and `op`; the answer carries the same `id`, and either its values or
-`error` (with `conflict` true when the kernel refused other limits). The answer to `create` brings one descriptor: the
-sandbox's stream.
+`error` (with `conflict` true when the kernel refused other limits, or a port). The answer to `create` brings one
+descriptor: the sandbox's stream. So does the answer to `listen`: a socket that listens on the sandbox's own loopback.
 
     ready    → fixed: names of the limits that a live sandbox keeps. Requests are read only once the supervisor can
                create
-    create   sandbox, runtime, limits, network, image, boot
+    create   sandbox, runtime, limits, network, image, boot, mounts
                              → groups (controller → directory), version; {} where this machine does not have the cgroup
     limit    sandbox, limits                            → {}
     usage    sandbox                                    → usage: for a sandbox whose cgroup is not on this machine
+    mount    sandbox, mounts ([name, target], …)        → {}
+    listen   sandbox, port                              → {}
     destroy  sandbox                                    → {} when it is gone
 """
 

@@ -18,7 +18,7 @@ from isol8.engines import protocol
 from isol8.engines.sandbox import Connection, Sandbox
 from isol8.errors import Conflict, EngineFailure
 from isol8.kernel.cgroups import Group
-from isol8.model import Limits, SandboxSpec, Usage
+from isol8.model import Limits, Mount, Network, SandboxSpec, Usage
 
 # For a machine that is slow, or busy: nothing waits this long where all is well.
 _READY_TIMEOUT_S = 60
@@ -51,7 +51,9 @@ class SupervisedEngine:
     def template(self, spec: SandboxSpec) -> Hashable:
         """See Engine."""
         kept = (getattr(spec.limits, name) for name in self._fixed)
-        return (spec.runtime, spec.network, spec.image, *kept)
+        # A filtered network is a sandbox's own loopback as well, with a socket on it for each execution.
+        network = Network.NONE if spec.network is Network.FILTERED else spec.network
+        return (spec.runtime, network, spec.image, *kept)
 
     async def start(self) -> None:
         """Connect, and wait until sandboxes can be made. Raises EngineFailure."""
@@ -136,6 +138,7 @@ class SupervisedEngine:
             network=spec.network,
             image=spec.image,
             boot=dataclasses.asdict(spec.boot),
+            mounts=[[mount.name, mount.target] for mount in spec.mounts],
         )
         stream = socket.socket(fileno=descriptors[0])
         stream.setblocking(False)
@@ -161,6 +164,16 @@ class SupervisedEngine:
             raise Conflict(f"This sandbox's limits cannot change in this way: it keeps its {names}")
         await self._ask("limit", sandbox.id, limits=dataclasses.asdict(limits))
         sandbox.spec = dataclasses.replace(sandbox.spec, limits=limits)
+
+    async def mount(self, sandbox: Sandbox, mounts: tuple[Mount, ...]) -> None:
+        """See Engine."""
+        await self._ask("mount", sandbox.id, mounts=[[mount.name, mount.target] for mount in mounts])
+        sandbox.spec = dataclasses.replace(sandbox.spec, mounts=sandbox.spec.mounts + mounts)
+
+    async def listen(self, sandbox: Sandbox, port: int) -> socket.socket:
+        """See Engine."""
+        _, descriptors = await self._ask("listen", sandbox.id, port=port)
+        return socket.socket(fileno=descriptors[0])
 
     async def usage(self, sandbox: Sandbox) -> Usage:
         """See Engine. The files of a cgroup are everybody's to read, so this costs no message."""

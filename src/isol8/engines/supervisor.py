@@ -53,6 +53,12 @@ class Sandboxes(Protocol):
     async def limit(self, name: str, values: dict[str, Any]) -> None:
         """Put other limits on it. Raises EngineFailure, Conflict."""
 
+    def mount(self, name: str, wanted: list[list[str]]) -> None:
+        """Show it further directories: (name, target) pairs. Raises EngineFailure, Conflict."""
+
+    def listen(self, name: str, port: int) -> int:
+        """A listening socket on its loopback, the caller's to close. Raises EngineFailure, Conflict."""
+
     async def usage(self, name: str) -> Usage:
         """What it has consumed. Asked only when it has no cgroup on this machine. Raises EngineFailure."""
 
@@ -185,6 +191,10 @@ class Client:
             return {"usage": dataclasses.asdict(await self._sandboxes.usage(name))}, []
         if operation == "limit":
             await self._sandboxes.limit(name, message["limits"])
+        elif operation == "mount":
+            self._sandboxes.mount(name, message["mounts"])
+        elif operation == "listen":
+            return {}, [self._sandboxes.listen(name, message["port"])]
         elif operation == "destroy":
             await self._sandboxes.destroy(name)
             self._made.discard(name)

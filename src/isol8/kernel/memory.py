@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import gc
 import os
 
 from isol8.kernel.syscalls import check, libc
@@ -23,6 +24,15 @@ def keep_out_of_sight(objects: list[object]) -> None:
     for value in objects:
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(value))
         ctypes.pythonapi.PyObject_GC_UnTrack(ctypes.py_object(value))
+
+
+def freeze_all_but(kept: list[object]) -> None:
+    """Take every object there is now out of the collector's sight, except those in `kept`."""
+    for value in kept:
+        ctypes.pythonapi.PyObject_GC_UnTrack(ctypes.py_object(value))
+    gc.freeze()
+    for value in kept:
+        ctypes.pythonapi.PyObject_GC_Track(ctypes.py_object(value))
 
 
 def pages(wanted: int, process: int | str = "self") -> set[int]:

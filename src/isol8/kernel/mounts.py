@@ -25,6 +25,9 @@ ATTR_NOEXEC = 0x8
 _AT_RECURSIVE = 0x8000
 _AT_FDCWD = -100
 _AT_EMPTY_PATH = 0x1000
+_OPEN_TREE_CLONE = 0x1
+_OPEN_TREE_CLOEXEC = 0x80000
+_MOVE_MOUNT_F_EMPTY_PATH = 0x4
 _FSPICK_CLOEXEC = 0x1
 _FSPICK_EMPTY_PATH = 0x8
 _FSCONFIG_SET_STRING = 1
@@ -68,9 +71,35 @@ def restrict(target: str, attributes: int) -> None:
 
     Unlike a remount it takes none away, which a user namespace may not do to mounts that came from outside it.
     """
+    _restrict(_AT_FDCWD, target.encode(), _AT_RECURSIVE, attributes)
+
+
+def _restrict(directory: int, path: bytes, flags: int, attributes: int) -> None:
     # struct mount_attr: attr_set, attr_clr, propagation, userns_fd
     structure = attributes.to_bytes(8, "little") + bytes(24)
-    syscall("mount_setattr", _AT_FDCWD, target.encode() + b"\0", _AT_RECURSIVE, structure, 32)
+    syscall("mount_setattr", directory, path + b"\0", flags, structure, 32)
+
+
+def open_read_only(directory: int) -> int:
+    """A mount of the open `directory`, read-only, nosuid, nodev, that is nowhere yet: `attach` puts it somewhere, in
+    whatever mount namespace that is called. Returns its descriptor, the caller's to close. Raises OSError."""
+    tree = syscall("open_tree", directory, b"\0", _OPEN_TREE_CLONE | _OPEN_TREE_CLOEXEC | _AT_EMPTY_PATH)
+    try:
+        _restrict(tree, b"", _AT_EMPTY_PATH, ATTR_RDONLY | ATTR_NOSUID | ATTR_NODEV)
+    except OSError:
+        os.close(tree)
+        raise
+    return tree
+
+
+def attach(tree: int, target: str) -> None:
+    """Put what `open_read_only` gave at `target`, a directory of this mount namespace; one below /run is made, on a
+    tmpfs that covers what /run held. Raises OSError."""
+    if target.startswith("/run/"):
+        if not os.path.ismount("/run"):
+            mount("tmpfs", "/run", "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC, "mode=755,size=64k")
+        os.makedirs(target, exist_ok=True)
+    syscall("move_mount", tree, b"\0", _AT_FDCWD, target.encode() + b"\0", _MOVE_MOUNT_F_EMPTY_PATH)
 
 
 def move(source: str, target: str) -> None:

@@ -19,6 +19,8 @@ _NUMBERS = {
     "fanotify_init": (300, 262),
     "fanotify_mark": (301, 263),
     "seccomp": (317, 277),
+    "open_tree": (428, 428),
+    "move_mount": (429, 429),
     "fsopen": (430, 430),
     "fsconfig": (431, 431),
     "fsmount": (432, 432),

@@ -328,6 +328,10 @@ class Runner:
             held.gate.open(source)
         except OSError:
             self._discard_held()
+            try:
+                os.waitpid(held.worker.pid, 0)  # until then it has the file open, which takes up room
+            except ChildProcessError:
+                pass  # it was reaped before
             raise
         self._held = None
         return held.worker

@@ -11,11 +11,14 @@ from isol8.model import Boot, Command, Plan
 @dataclass(frozen=True, slots=True)
 class Install:
     """Where a runtime is on this machine. `prefix` is a host directory mounted read-only at
-    /opt/isol8/<name> in every sandbox; None when it is part of the machine's /usr."""
+    /opt/isol8/<name> in every sandbox; None when it is part of the machine's /usr. `packages` is the directory of a
+    sandbox in which the runtime looks for packages by itself; None when there is none to mount over."""
 
     executable: str  # path inside the sandbox, e.g. /usr/bin/python3 or /opt/isol8/node/bin/node
     version: str
     prefix: str | None
+    packages: str | None = None
+    packages_options: tuple[str, ...] = ()  # what must stand before the program's path when there are any
 
 
 class Runtime(Protocol):

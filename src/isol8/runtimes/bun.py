@@ -17,7 +17,7 @@ class Bun:
     install_hint = "isol8 setup --runtime bun"
 
     def find(self, data_dir: str) -> Install | None:
-        return find_prefix(self.name, data_dir)
+        return find_prefix(self.name, data_dir, packages="/node_modules")
 
     def boot(self, install: Install) -> Boot:
         # The first time is to see whether there is such a file at all.

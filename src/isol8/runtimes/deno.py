@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 from isol8.model import Boot, Command, Plan
 from isol8.runtimes.base import Install
 from isol8.runtimes.layout import lay_out, starts_alike, wait_at_program
@@ -17,7 +19,10 @@ class Deno:
     install_hint = "isol8 setup --runtime deno"
 
     def find(self, data_dir: str) -> Install | None:
-        return find_prefix(self.name, data_dir)
+        install = find_prefix(self.name, data_dir, packages="/node_modules")
+        # Otherwise it would look into a cache of its own, and for a package.json.
+        options = ("--node-modules-dir=manual",)
+        return dataclasses.replace(install, packages_options=options) if install else None
 
     def boot(self, install: Install) -> Boot:
         return wait_at_program(install, "deno", "run", "-A", extension=self.extension)

@@ -1,5 +1,6 @@
-"""Installs the runtimes that the machine does not have into the data directory, from PyPI and the npm registry,
-with the ordinary clients, so that the machine's own index and certificate settings apply.
+"""Installs the runtimes that the machine does not have, and uv, which installs Python packages, into the data
+directory, from PyPI and the npm registry, with the ordinary clients, so that the machine's own index and certificate
+settings apply.
 
 What is installed is in pins.toml, and every archive is checked against its digest before anything of it runs. The
 work is done in a temporary directory beside the goal; a complete one is renamed to `<name>-<version>`, and then the
@@ -162,10 +163,19 @@ def _fetch_node(workshop: Workshop, data_dir: str) -> Path:
 
 
 def _fetch_deno(workshop: Workshop, data_dir: str) -> Path:
-    wheel = _fetch_wheel("deno", workshop)
+    return _fetch_command("deno", workshop)
+
+
+def _fetch_uv(workshop: Workshop, data_dir: str) -> Path:
+    return _fetch_command("uv", workshop)
+
+
+def _fetch_command(name: str, workshop: Workshop) -> Path:
+    """A prefix with the one executable that a wheel is made of."""
+    wheel = _fetch_wheel(name, workshop)
     prefix = workshop.path / "prefix"
     (prefix / "bin").mkdir(parents=True)
-    (wheel / "bin" / "deno").rename(prefix / "bin" / "deno")
+    (wheel / "bin" / name).rename(prefix / "bin" / name)
     return prefix
 
 
@@ -215,5 +225,10 @@ def _check(archive: Path, integrity: str) -> None:
         raise InstallFailed(f"{archive.name} is not what was pinned: its digest differs.")
 
 
-_FETCH: Mapping[str, Callable[[Workshop, str], Path]] = {"node": _fetch_node, "deno": _fetch_deno, "bun": _fetch_bun}
+_FETCH: Mapping[str, Callable[[Workshop, str], Path]] = {
+    "node": _fetch_node,
+    "deno": _fetch_deno,
+    "bun": _fetch_bun,
+    "uv": _fetch_uv,
+}
 INSTALLABLE = tuple(_FETCH)

@@ -7,9 +7,10 @@ import re
 from isol8.model import SANDBOX_DIR, Boot, Command, Plan
 from isol8.runtimes.base import Install
 
-# An interpreter reads these before its first line of user code, so a worker that is already up would miss them.
+# An interpreter reads these before its first line of user code, so a worker that is already up would miss them. Not so
+# NODE_USE_ENV_PROXY: every program with a filtered network has it, and no Node.js that waits takes any environment.
 _READ_AT_BOOT = re.compile(
-    r"(PYTHON|LC_|LD_|NODE_|MALLOC_|GLIBC_|DENO_|BUN_|SSL_|OPENSSL_|UV_|V8_).*|LANG|LANGUAGE|LOCPATH|GCONV_PATH|TZ|HOME|PATH"
+    r"(PYTHON|LC_|LD_|NODE_(?!USE_ENV_PROXY$)|MALLOC_|GLIBC_|DENO_|BUN_|SSL_|OPENSSL_|UV_|V8_).*|LANG|LANGUAGE|LOCPATH|GCONV_PATH|TZ|HOME|PATH"
 )
 
 
@@ -41,6 +42,16 @@ def lay_out(command: Command, install: Install, *starter: str, extension: str, w
         workdir=command.workdir,
         warm=warm,
     )
+
+
+# Libraries read these when they are imported: threads of numerical ones, devices, where caches and settings are.
+_READ_AT_IMPORT = re.compile(r"(OMP|OPENBLAS|MKL|GOTO|BLIS|VECLIB|NUMEXPR|NPY|KMP|CUDA|XDG|MPL|TF|HF)_?.*")
+
+
+def changes_import(plan: Plan, modules: tuple[str, ...]) -> bool:
+    """Whether the environment that a plan adds could alter what importing these modules does."""
+    names = tuple(f"{module.partition('.')[0].upper()}_" for module in modules)
+    return any(_READ_AT_IMPORT.fullmatch(name) or name.upper().startswith(names) for name in plan.env)
 
 
 def changes_boot(command: Command) -> bool:

@@ -20,7 +20,7 @@ class Node:
     install_hint = "isol8 setup --runtime node"
 
     def find(self, data_dir: str) -> Install | None:
-        return find_prefix(self.name, data_dir)
+        return find_prefix(self.name, data_dir, packages="/node_modules")
 
     def boot(self, install: Install) -> Boot:
         return wait_at_program(install, "node", extension=self.extension, pipe=True)

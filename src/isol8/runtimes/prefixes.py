@@ -17,8 +17,8 @@ def link_of(name: str, data_dir: str) -> Path:
     return Path(data_dir).expanduser() / "runtimes" / name
 
 
-def find_prefix(name: str, data_dir: str) -> Install | None:
-    """The runtime installed as `name`, or None. Its executable is `bin/<name>`."""
+def find_prefix(name: str, data_dir: str, *, packages: str | None = None) -> Install | None:
+    """The runtime installed as `name`, or None. Its executable is `bin/<name>`. `packages`: see Install."""
     prefix = link_of(name, data_dir).resolve()
     executable = prefix / "bin" / name
     if not os.access(executable, os.X_OK):
@@ -27,4 +27,5 @@ def find_prefix(name: str, data_dir: str) -> Install | None:
         executable=f"{_MOUNT_POINT}/{name}/bin/{name}",
         version=prefix.name.removeprefix(f"{name}-"),
         prefix=str(prefix),
+        packages=packages,
     )

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
+import os
 import re
+import subprocess
 
 from isol8.model import Boot, Command, Plan
 from isol8.runtimes.base import Install
@@ -24,7 +27,8 @@ class Python:
     install_hint = "apt-get install python3"
 
     def find(self, data_dir: str) -> Install | None:
-        return find_in_usr("python3", ["/usr/bin/python3"])
+        install = find_in_usr("python3", ["/usr/bin/python3"])
+        return dataclasses.replace(install, packages=_find_packages(install.executable)) if install else None
 
     def boot(self, install: Install) -> Boot:
         return wait_at_program(install, "python3", extension=self.extension, pipe=True, forked=True)
@@ -32,6 +36,21 @@ class Python:
     def plan(self, command: Command, install: Install) -> Plan:
         warm = not (changes_boot(command) or _not_plain_source(command))
         return lay_out(command, install, "python3", extension=self.extension, warm=warm)
+
+
+def _find_packages(executable: str) -> str | None:
+    """The first directory of the interpreter's own list for packages that is the administrator's to fill, and there."""
+    script = "import site; print(*site.getsitepackages(), sep='\\n')"
+    answer = subprocess.run(
+        [executable, "-I", "-c", script],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=10,
+        check=True,
+    )
+    found = (path for path in answer.stdout.splitlines() if path.startswith("/usr/local/") and os.path.isdir(path))
+    return next(found, None)
 
 
 def _not_plain_source(command: Command) -> bool:

@@ -6,7 +6,8 @@ import asyncio
 import math
 import time
 from collections import OrderedDict, deque
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 
 from isol8.errors import AtCapacity, RateLimited
 
@@ -65,12 +66,12 @@ class Admission:
                 retry_after_s=math.ceil(wait_s),
             )
 
-    async def enter(self, caller: str) -> None:
-        """Wait for a place. The caller must `leave` when it returns. Raises AtCapacity."""
+    async def enter(self, caller: str, *, bounded: bool = True) -> None:
+        """Wait for a place. The caller must `leave` when it returns. Raises AtCapacity, if `bounded`."""
         if self._free > 0:
             self._free -= 1
             return
-        if self._queued >= self._max_queue:
+        if bounded and self._queued >= self._max_queue:
             raise AtCapacity("The server is at capacity; try again")
         place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(caller, deque()).append(place)
@@ -92,6 +93,25 @@ class Admission:
         self._queued -= 1
         if not queue:
             del self._waiting[caller]
+
+    @asynccontextmanager
+    async def outside(self, caller: str) -> AsyncIterator[None]:
+        """Without the place that the caller has, for the length of the block; afterwards it waits for one again, in
+        line with the others but never turned away."""
+        self.leave()
+        try:
+            yield
+        except BaseException:
+            self._free -= 1  # whoever unwinds will leave, and has nothing to wait for
+            raise
+        await self._again(caller)
+
+    async def _again(self, caller: str) -> None:
+        try:
+            await self.enter(caller, bounded=False)
+        except BaseException:
+            self._free -= 1
+            raise
 
     def leave(self) -> None:
         """Give a place back: to the next in turn, if anyone waits."""

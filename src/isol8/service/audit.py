@@ -9,6 +9,7 @@ from typing import Any
 
 from isol8.errors import Isol8Error
 from isol8.model import Command, Result
+from isol8.wire.answer import network_entry
 
 _LOG = logging.getLogger("isol8.audit")
 
@@ -33,6 +34,7 @@ class AuditEntry:
             "durationMs": result.duration_ms,
             "cpuMs": result.usage.cpu_ms,
             "peakMemoryBytes": result.usage.peak_memory_bytes,
+            "network": [network_entry(request) for request in result.network_log or ()] or None,
         }
 
     def refused(self, error: Isol8Error) -> None:

@@ -1,7 +1,8 @@
 """One command in one leased sandbox: the only path that runs anything.
 
 Order of things: limits and files go in, and with them every check that can still refuse the request; then Started; then
-the set-up script; then the program, under its deadline; then the verdict, the files that are wanted back, and Finished.
+packages; then the set-up script; then the program, under its deadline; then the verdict, the files that are wanted
+back, and Finished.
 """
 
 from __future__ import annotations
@@ -12,12 +13,29 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from datetime import UTC, datetime
 
+from isol8.egress.client import Egress, OpenGate
+from isol8.egress.policy import PROXY_PORT
 from isol8.engines.base import Engine
 from isol8.engines.sandbox import TOO_LARGE, Exit
 from isol8.errors import EngineFailure, InvalidRequest, Isol8Error, NotFound, SandboxFull, SetupFailed
-from isol8.model import Command, Content, Event, ExecutionUsage, Finished, Outcome, Output, Plan, Result, Started, Usage
+from isol8.model import (
+    Command,
+    Content,
+    EgressPolicy,
+    Event,
+    ExecutionUsage,
+    Finished,
+    Outcome,
+    Output,
+    Plan,
+    Result,
+    Started,
+    Usage,
+)
 from isol8.service.deadline import Deadline
+from isol8.service.installation import Installation
 from isol8.service.lease import Lease
+from isol8.service.network import BUNDLE_PATH
 from isol8.service.output import OutputFilter
 from isol8.sizes import format_size
 from isol8.tasks import Tasks
@@ -26,55 +44,80 @@ _KILLED = 137
 _FILES_TIMEOUT_S = 120
 _SETUP_OUTPUT_BYTES = 256 * 1024
 _SETUP_LINES = 5
+_SHORT_LOG = "networkLogs does not have every request"
 
 
 class Execution:
     """`events` may be used once. `lease.running` says at any time whether a program may be running."""
 
-    def __init__(self, name: str, command: Command, lease: Lease, engine: Engine, tasks: Tasks) -> None:
+    def __init__(
+        self,
+        name: str,
+        command: Command,
+        lease: Lease,
+        engine: Engine,
+        egress: Egress | None,
+        tasks: Tasks,
+        installation: Installation | None = None,
+    ) -> None:
         self._name = name
         self._command = command
         self._lease = lease
         self._sandbox = lease.sandbox
         self._engine = engine
+        self._egress = egress
+        self._gate: OpenGate | None = None
         self._tasks = tasks
+        self._installation = installation
         self._streams = {name: self._filter(command.output_bytes) for name in ("stdout", "stderr")}
         self._exit_code = _KILLED
         self._timed_out = False
         self._failure: EngineFailure | None = None
 
     def _filter(self, limit_bytes: int) -> OutputFilter:
-        return OutputFilter(limit_bytes, self._command.secrets.values())
+        bound = self._command.egress.secrets if self._command.egress else ()
+        return OutputFilter(limit_bytes, [*self._command.secrets.values(), *(secret.value for secret in bound)])
 
     async def events(self, plan: Plan, setup: Plan | None, setup_timeout_ms: int) -> AsyncGenerator[Event, None]:
         """Everything that happens. Closing it early leaves the program running: release the lease.
 
         Raises what refuses the request before Started, and SetupFailed or EngineFailure after it.
         """
-        await self._prepare()
-        yield Started(self._name, self._sandbox.id)
-        if setup:
-            await self._set_up(setup, setup_timeout_ms)
-        before = await self._engine.usage(self._sandbox)
-        started_at, clock = datetime.now(UTC), time.perf_counter()
-        async with aclosing(self._run(plan)) as pieces:
-            async for piece in pieces:
+        try:
+            await self._prepare()
+            yield Started(self._name, self._sandbox.id)
+            if self._installation:
+                async with aclosing(self._installation.events(self._sandbox)) as lines:
+                    async for line in lines:
+                        yield line
+                plan = self._installation.adapt(plan, self._sandbox)
+            if setup:
+                await self._set_up(setup, setup_timeout_ms)
+            before = await self._engine.usage(self._sandbox)
+            started_at, clock = datetime.now(UTC), time.perf_counter()
+            async with aclosing(self._run(plan)) as pieces:
+                async for piece in pieces:
+                    yield piece
+            wall_ms = round((time.perf_counter() - clock) * 1000)
+            after = await self._usage_or(before)
+            outcome = self._judge(before, after)
+            for piece in self._last_words():
                 yield piece
-        wall_ms = round((time.perf_counter() - clock) * 1000)
-        after = await self._usage_or(before)
-        outcome = self._judge(before, after)
-        for piece in self._last_words():
-            yield piece
-        usage = ExecutionUsage(
-            cpu_ms=max(0, after.cpu_ms - before.cpu_ms), wall_ms=wall_ms, peak_memory_bytes=after.peak_memory_bytes
-        )
-        yield Finished(await self._result(outcome, started_at, usage))
+            usage = ExecutionUsage(
+                cpu_ms=max(0, after.cpu_ms - before.cpu_ms), wall_ms=wall_ms, peak_memory_bytes=after.peak_memory_bytes
+            )
+            yield Finished(await self._result(outcome, started_at, usage))
+        finally:
+            if self._gate:
+                self._gate.abandon()
 
     async def _prepare(self) -> None:
         """Give the sandbox the command's limits and files."""
         sandbox, command = self._sandbox, self._command
         if sandbox.spec.limits != command.limits:
             await self._engine.limit(sandbox, command.limits)
+        if command.egress:
+            await self._open_gate(command.egress)
         if not command.files:
             return
         try:
@@ -88,6 +131,15 @@ class Execution:
             if (await self._engine.usage(sandbox)).oom_kills:
                 raise SandboxFull("The files do not fit into the sandbox's memory") from error
             raise
+
+    async def _open_gate(self, policy: EgressPolicy) -> None:
+        """Give the sandbox its way out. It is closed when the execution is over, whoever still runs in the sandbox."""
+        if self._egress is None:
+            raise EngineFailure("this server has no proxy")
+        listener = await self._engine.listen(self._sandbox, PROXY_PORT)
+        self._gate = await self._egress.open(listener, policy)
+        if self._gate.bundle:
+            await self._sandbox.put(BUNDLE_PATH, self._gate.bundle)
 
     async def _set_up(self, plan: Plan, timeout_ms: int) -> None:
         stderr = self._filter(_SETUP_OUTPUT_BYTES)
@@ -162,7 +214,12 @@ class Execution:
         return pieces
 
     async def _result(self, outcome: Outcome, started_at: datetime, usage: ExecutionUsage) -> Result:
+        log = await self._gate.close() if self._gate else None
         files, errors = await self._collect_files()
+        warnings = self._command.warnings + self._lease.warnings
+        wanted = self._command.egress is not None and self._command.egress.log
+        if log and wanted and not log.complete:
+            warnings = (*warnings, _SHORT_LOG)
         return Result(
             execution_id=self._name,
             sandbox_id=self._sandbox.id,
@@ -175,7 +232,8 @@ class Execution:
             usage=usage,
             files=files,
             file_errors=errors,
-            warnings=self._command.warnings + self._lease.warnings,
+            network_log=log.entries if log and wanted else None,
+            warnings=warnings,
         )
 
     async def _collect_files(self) -> tuple[dict[str, Content], dict[str, str]]:

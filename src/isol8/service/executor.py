@@ -10,17 +10,19 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import ExitStack, aclosing
 from dataclasses import dataclass
 
+from isol8.egress.client import Egress
 from isol8.engines.base import Engine
 from isol8.engines.sandbox import Sandbox
 from isol8.errors import EngineFailure, Isol8Error
-from isol8.model import Command, Event, Finished, Output, Result, SandboxSpec, Started
-from isol8.pool import Pools
+from isol8.model import Command, Event, Finished, Installing, Output, Result, SandboxSpec, Started
 from isol8.service.admission import Admission
 from isol8.service.audit import AuditEntry
 from isol8.service.execution import Execution
+from isol8.service.installation import Installation, Installer
 from isol8.service.languages import Languages
 from isol8.service.lease import Lease
 from isol8.service.sessions import Sessions
+from isol8.service.templates import Templates
 from isol8.tasks import Tasks
 
 
@@ -30,20 +32,24 @@ class Executor:
     def __init__(
         self,
         engine: Engine,
+        egress: Egress | None,
         languages: Languages,
-        pools: Pools,
+        templates: Templates,
         admission: Admission,
         sessions: Sessions,
         tasks: Tasks,
         setup_timeout_ms: int,
+        installer: Installer,
     ) -> None:
         self._engine = engine
+        self._egress = egress
         self._languages = languages
-        self._pools = pools
+        self._templates = templates
         self._admission = admission
         self._sessions = sessions
         self._tasks = tasks
         self._setup_timeout_ms = setup_timeout_ms
+        self._installer = installer
 
     async def stream(self, command: Command, caller: str, session_id: str | None = None) -> AsyncGenerator[Event, None]:
         """Started, then what the program writes, then Finished; in a fresh sandbox, or in the caller's session.
@@ -56,10 +62,11 @@ class Executor:
         spec = self._languages.spec(command)
         self._admission.charge(caller)
         entry = AuditEntry(name := str(uuid.uuid4()), command, caller, session_id)
+        installation = self._installer.installation(command, caller)
         try:
-            lease = await self._lease(spec, caller, session_id)
+            lease = await self._lease(spec, installation, caller, session_id)
             try:
-                execution = Execution(name, command, lease, self._engine, self._tasks)
+                execution = Execution(name, command, lease, self._engine, self._egress, self._tasks, installation)
                 async with aclosing(execution.events(plan, setup, self._setup_timeout_ms)) as events:
                     async for event in events:
                         if isinstance(event, Finished):
@@ -71,21 +78,24 @@ class Executor:
             entry.refused(error)
             raise
         finally:
+            installation.close()
             entry.write()
 
-    async def _lease(self, spec: SandboxSpec, caller: str, session_id: str | None) -> Lease:
+    async def _lease(self, spec: SandboxSpec, installation: Installation, caller: str, session_id: str | None) -> Lease:
         """A place among those that run, and a sandbox; both go back with the lease."""
         with ExitStack() as undo:
             if session_id is None:
                 await self._admission.enter(caller)
                 undo.callback(self._admission.leave)
-                sandbox = await self._make(spec)
+                sandbox = await self._make(await installation.prepare(spec, None))
                 lease = Lease(sandbox, lambda running: self._discard(sandbox))
             else:
-                lease = await self._lease_session(spec, caller, session_id, undo)
+                lease = await self._lease_session(spec, installation, caller, session_id, undo)
             return lease.and_then(undo.pop_all().close)
 
-    async def _lease_session(self, spec: SandboxSpec, caller: str, session_id: str, undo: ExitStack) -> Lease:
+    async def _lease_session(
+        self, spec: SandboxSpec, installation: Installation, caller: str, session_id: str, undo: ExitStack
+    ) -> Lease:
         """The session's turn is waited for before the place: a busy session does not keep others from running."""
         session = self._sessions.join(caller, session_id)
         undo.callback(self._sessions.part, caller, session)
@@ -94,7 +104,7 @@ class Executor:
             turn.callback(session.end_turn)
             await self._admission.enter(caller)
             undo.callback(self._admission.leave)
-            lease = await session.lease(spec, self._make)
+            lease = await session.lease(await installation.prepare(spec, session.sandbox), self._make)
             turn.pop_all()  # the lease ends it
         return lease
 
@@ -102,7 +112,7 @@ class Executor:
         self._tasks.start(self._engine.destroy(sandbox))
 
     async def _make(self, spec: SandboxSpec) -> Sandbox:
-        return await self._pools.acquire(spec)
+        return await self._templates.acquire(spec)
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,5 +133,5 @@ async def collect(events: AsyncIterator[Event]) -> Collected:
         elif isinstance(event, Finished):
             return Collected(event.result, pieces["stdout"], pieces["stderr"])
         else:
-            assert isinstance(event, Started)
+            assert isinstance(event, Started | Installing)
     raise EngineFailure("the execution ended without a result")

@@ -8,6 +8,8 @@ from typing import TypeVar
 from isol8.config import Config, EngineName
 from isol8.errors import Forbidden, InvalidRequest
 from isol8.model import SANDBOX_DIR, Command, Limits, Network, SandboxSpec
+from isol8.packages.requirements import KNOWN_RUNTIMES, InvalidRequirements, normal_form
+from isol8.service.network import plain_secrets, way_out
 from isol8.sizes import format_size
 from isol8.wire.request import ExecuteBody, ExecutionOptions, ExecutionRequest
 
@@ -38,25 +40,30 @@ def to_command(body: ExecuteBody, config: Config, standing: SandboxSpec | None =
     """
     request, options = body.request, body.options or _NO_OPTIONS
     _check_features(request, options, config)
+    network = _network(options, config, standing.network if standing else config.defaults.network)
+    timeout_ms = _timeout_ms(request, options, config)
+    way = way_out(options, config, network, timeout_ms)
     command = Command(
         runtime="bash" if request.cmd is not None else request.runtime or "",
         source=request.code or request.cmd or b"",
         limits=_limits(options, config, standing.limits if standing else default_limits(config)),
-        network=_network(options, config, standing.network if standing else config.defaults.network),
+        network=network,
         image=options.image if options.image is not None else standing.image if standing else "",
-        timeout_ms=_timeout_ms(request, options, config),
+        timeout_ms=timeout_ms,
         output_bytes=_output_bytes(options, config),
         extension=request.file_extension if request.cmd is None else None,
-        env=request.env or {},
-        secrets=options.secrets or {},
+        env={**way.before, **(request.env or {}), **way.after},
+        secrets=plain_secrets(options),
+        egress=way.policy,
         stdin=request.stdin or b"",
         files=request.files or {},
         output_paths=tuple(dict.fromkeys(request.output_paths or ())),
         output_files_bytes=config.policy.max_output_files_size,
         workdir=request.workdir or options.workdir or SANDBOX_DIR,
         setup_script=request.setup_script or b"",
+        packages=_packages(request, config),
         metadata=request.metadata or {},
-        warnings=tuple(f"options.{name} has no effect" for name in options.without_effect()) if body.options else (),
+        warnings=_warnings(options, network),
     )
     _check_sizes(command, config)
     return command
@@ -94,16 +101,38 @@ def _output_bytes(options: ExecutionOptions, config: Config) -> int:
 
 def _network(options: ExecutionOptions, config: Config, default: Network) -> Network:
     network = options.network or default
-    if network is Network.FILTERED or options.network_filter:
-        raise InvalidRequest('options.network "filtered" is not available yet')
     if network not in config.policy.networks:
         raise Forbidden(f'options.network "{network}" is not among what this server allows (policy.networks)')
     return network
 
 
+def _packages(request: ExecutionRequest, config: Config) -> tuple[str, ...]:
+    if not request.install_packages:
+        return ()
+    if not config.policy.packages:
+        raise Forbidden("request.installPackages is not allowed on this server (policy.packages)")
+    if len(request.install_packages) > config.policy.max_packages:
+        most = config.policy.max_packages
+        raise Forbidden(f"These are more packages than this server's limit of {most} (policy.maxPackages)")
+    runtime = "bash" if request.cmd is not None else request.runtime
+    if runtime not in KNOWN_RUNTIMES:
+        return ()  # which is what the request is refused for
+    try:
+        return normal_form(runtime, request.install_packages)
+    except InvalidRequirements as error:
+        raise InvalidRequest(f"request.installPackages{error}") from None
+
+
+def _warnings(options: ExecutionOptions, network: Network) -> tuple[str, ...]:
+    names = options.without_effect()
+    if network is not Network.FILTERED:
+        asked = options.network_filter
+        filtered = asked is not None and (asked.whitelist or asked.blacklist)
+        names += [name for name, given in (("logNetwork", options.log_network), ("networkFilter", filtered)) if given]
+    return tuple(f"options.{name} has no effect" for name in names)
+
+
 def _check_features(request: ExecutionRequest, options: ExecutionOptions, config: Config) -> None:
-    if request.install_packages:
-        raise InvalidRequest("request.installPackages is not available yet")
     if request.code_url is not None and not config.policy.code_url:
         raise InvalidRequest("request.codeUrl is off on this server; policy.codeUrl in its configuration turns it on")
     if options.image is not None:

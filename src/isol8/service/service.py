@@ -6,48 +6,62 @@ import dataclasses
 from collections.abc import Mapping
 
 from isol8.config import Config
+from isol8.egress.client import Egress
 from isol8.engines.base import Engine
 from isol8.model import Command, Network, SandboxSpec
-from isol8.pool import Pools
+from isol8.packages.holding import HoldingEngine
 from isol8.runtimes.base import Install, Runtime
 from isol8.service.admission import Admission
 from isol8.service.executor import Executor
 from isol8.service.fetch import Fetcher
+from isol8.service.installation import Installer
 from isol8.service.languages import Languages
+from isol8.service.packages import PackageSource, make_layers
 from isol8.service.policy import default_limits, to_command
 from isol8.service.sessions import Sessions
+from isol8.service.templates import Templates, template_sets
 from isol8.tasks import Tasks
 from isol8.wire.request import ExecuteBody
 
 
 class Service:
-    """`start` it within a running event loop, and `close` it; it owns the engine meanwhile."""
+    """`start` it within a running event loop, and `close` it; it owns the engine meanwhile. Without `packages` it
+    installs none."""
 
     def __init__(
-        self, config: Config, engine: Engine, runtimes: Mapping[str, Runtime], installed: Mapping[str, Install]
+        self,
+        config: Config,
+        engine: Engine,
+        runtimes: Mapping[str, Runtime],
+        installed: Mapping[str, Install],
+        egress: Egress | None = None,
+        packages: PackageSource | None = None,
     ) -> None:
         self._config = config
-        self._engine = engine
+        self._layers = make_layers(packages, engine, config, installed) if packages else None
+        self._engine = engine = HoldingEngine(engine, self._layers) if self._layers else engine
         self._tasks = Tasks()
         self._fetcher = Fetcher(config.policy.max_code_size)
         self.languages = Languages(runtimes, installed)
         self.sessions = self._make_sessions()
-        self._pools = Pools(
-            engine,
-            [
-                (self._warm_spec(runtimes[name], installed[name]), getattr(config.pool, name, 0))
-                for name in self.languages.ready()
-            ],
+        warm = {
+            name: (self._warm_spec(runtimes[name], installed[name]), getattr(config.pool, name, 0))
+            for name in self.languages.ready()
+        }
+        self._templates = Templates(
+            engine, warm, self._layers, template_sets(config), config.packages.demanded_templates
         )
         admission = Admission(config.max_concurrent, config.max_queue, config.policy.requests_per_minute)
         self.executor = Executor(
             engine,
+            egress,
             self.languages,
-            self._pools,
+            self._templates,
             admission,
             self.sessions,
             self._tasks,
             config.policy.setup_timeout_ms,
+            Installer(self._layers, self._templates, engine, admission),
         )
 
     def _make_sessions(self) -> Sessions:
@@ -84,11 +98,13 @@ class Service:
     async def start(self) -> None:
         """Start the engine and begin to fill the pools. Raises EngineFailure."""
         await self._engine.start()
-        self._pools.start()
+        self._templates.start()
 
     async def close(self) -> None:
         """End all sessions, destroy all sandboxes, close the engine."""
+        if self._layers:
+            await self._layers.close()
         await self.sessions.close()
-        await self._pools.close()
+        await self._templates.close()
         await self._tasks.finish()
         await self._engine.close()

@@ -50,9 +50,14 @@ class Session:
         return self._sandbox is None and not self._lost
 
     @property
+    def sandbox(self) -> Sandbox | None:
+        """Its live sandbox."""
+        return self._sandbox if self._sandbox and not self._sandbox.dead else None
+
+    @property
     def spec(self) -> SandboxSpec | None:
         """What its live sandbox has now."""
-        return self._sandbox.spec if self._sandbox and not self._sandbox.dead else None
+        return self.sandbox.spec if self.sandbox else None
 
     def touch(self) -> None:
         """It is used now."""

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import orjson
 
-from isol8.model import Content, Outcome, Result
+from isol8.model import Content, NetworkRequest, Outcome, Result
 from isol8.wire.strict import Strict
 
 
@@ -20,6 +20,20 @@ class UsageAnswer(Strict):
     cpu_ms: int
     wall_ms: int
     peak_memory_bytes: int
+
+
+class NetworkLogEntry(Strict):
+    """A request through the proxy. `path` is null where the proxy does not see it."""
+
+    timestamp: str
+    method: str
+    host: str
+    port: int
+    path: str | None
+    action: Literal["ALLOW", "BLOCK"]
+    rule: str | None = None
+    bytes: int
+    duration_ms: int
 
 
 class ResultAnswer(Strict):
@@ -38,6 +52,7 @@ class ResultAnswer(Strict):
     usage: UsageAnswer
     files: dict[str, str] | None = None
     file_errors: dict[str, str] | None = None
+    network_logs: list[NetworkLogEntry] | None = None
     warnings: list[str] | None = None
 
 
@@ -59,7 +74,7 @@ class ExecutionProblem(Problem):
 class StreamEvent(Strict):
     """One event of POST /execute/stream."""
 
-    type: Literal["stdout", "stderr", "exit", "error"]
+    type: Literal["stdout", "stderr", "exit", "error", "install"]
     data: str
 
 
@@ -127,6 +142,21 @@ def to_json(value: Mapping[str, Any]) -> bytes:
     return orjson.dumps(value)
 
 
+def network_entry(request: NetworkRequest) -> dict[str, Any]:
+    """A NetworkLogEntry."""
+    entry: dict[str, Any] = {
+        "timestamp": timestamp(request.started_at),
+        "method": request.method,
+        "host": request.host,
+        "port": request.port,
+        "path": request.path,
+        "action": "ALLOW" if request.allowed else "BLOCK",
+        "bytes": request.bytes,
+        "durationMs": request.duration_ms,
+    }
+    return entry if request.allowed else entry | {"rule": request.rule}
+
+
 def result_json(result: Result, stdout: str, stderr: str) -> bytes:
     """The body that answers an execution which was not killed for memory."""
     body: dict[str, Any] = {"stdout": stdout, "stderr": stderr, **result_values(result)}
@@ -159,6 +189,8 @@ def result_values(result: Result) -> dict[str, Any]:
     }
     if result.file_errors:
         body["fileErrors"] = dict(result.file_errors)
+    if result.network_log is not None:
+        body["networkLogs"] = [network_entry(request) for request in result.network_log]
     if result.warnings:
         body["warnings"] = list(result.warnings)
     return body

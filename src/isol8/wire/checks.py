@@ -17,6 +17,9 @@ _VARIABLE_BYTES = 131_072 - 2  # MAX_ARG_STRLEN, without `=` and NUL
 NOT_BASE64 = "is not base64"
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _EXTENSION = re.compile(r"\.?([A-Za-z0-9_-]{1,16}(?:\.[A-Za-z0-9_-]{1,16}){0,2})")
+_HEADER_BYTES = 4000
+_HEADER_VALUE = re.compile(rf"[\x21-\x7e][\x20-\x7e]{{6,{_HEADER_BYTES - 2}}}[\x21-\x7e]")
+_MAX_HOSTS = 16
 _SESSION_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
 
@@ -67,6 +70,17 @@ def session_id(text: str) -> str:
 
 def variables(values: dict[str, str]) -> dict[str, str]:
     """Environment variables that a process can be given."""
+    _variables(values)
+    return values
+
+
+def secrets(values: dict[str, str | tuple[str, tuple[str, ...]]]) -> dict[str, str | tuple[str, tuple[str, ...]]]:
+    """The same, some of them bound to hosts."""
+    _variables({name: value if isinstance(value, str) else value[0] for name, value in values.items()})
+    return values
+
+
+def _variables(values: dict[str, str]) -> None:
     for name, value in values.items():
         if _VARIABLE.fullmatch(name) is None:
             raise ValueError("has a name that is not letters, digits and underscores")
@@ -74,7 +88,22 @@ def variables(values: dict[str, str]) -> dict[str, str]:
             raise ValueError(f"has a NUL character in {name[:80]}")
         if len(name) + len(value.encode()) > _VARIABLE_BYTES:
             raise ValueError(f"has too long a value in {name[:80]}")
-    return values
+
+
+def secret(value: Any) -> str | tuple[str, tuple[str, ...]]:
+    """An environment variable's value; or one that is bound to hosts, with their names."""
+    if isinstance(value, str):
+        return value
+    if not isinstance(value, dict) or value.keys() != {"value", "hosts"}:
+        raise ValueError("must be a string, or an object with value and hosts")
+    content, hosts = value["value"], value["hosts"]
+    if not isinstance(content, str) or _HEADER_VALUE.fullmatch(content) is None:
+        raise ValueError(
+            f"must have 8 to {_HEADER_BYTES} printable ASCII characters as its value, to be bound to hosts"
+        )
+    if not isinstance(hosts, list) or not 0 < len(hosts) <= _MAX_HOSTS or not all(type(host) is str for host in hosts):
+        raise ValueError(f"must have a list of 1 to {_MAX_HOSTS} host names as its hosts")
+    return content, tuple(hosts)
 
 
 def base64_text(value: Any) -> bytes:

@@ -193,8 +193,11 @@ class LargeBody:
     def _restore_options(self, options: ExecutionOptions | None) -> Steps[ExecutionOptions | None]:
         if options is None:
             return None
-        secrets = yield from self._variables("options.secrets", options.secrets)
-        return options.model_copy(update={"secrets": secrets})
+        given = options.secrets or {}
+        plain = yield from self._variables(
+            "options.secrets", {name: value for name, value in given.items() if isinstance(value, str)}
+        )
+        return options.model_copy(update={"secrets": given | (plain or {})})
 
     def _content(self, place: str, value: Content | None) -> Steps[Content | None]:
         """What a mark stands for; anything else as it is."""

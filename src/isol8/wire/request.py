@@ -21,6 +21,8 @@ WritablePath = Annotated[str, AfterValidator(checks.writable_path)]
 # Text that is only ever handed on: kept as UTF-8.
 Text = Annotated[bytes, WithJsonSchema({"type": "string"})]
 Variables = Annotated[dict[str, str], AfterValidator(checks.variables)]
+# A value, or a value and the hosts that it is bound to.
+Secret = str | tuple[str, tuple[str, ...]]
 SessionId = Annotated[str, AfterValidator(checks.session_id)]
 
 
@@ -40,6 +42,27 @@ class BufferContent(Strict):
 Content = Annotated[bytes, PlainValidator(checks.content, json_schema_input_type=str | Base64Content | BufferContent)]
 
 
+class BoundSecret(Strict):
+    """A secret that the program never has: the proxy puts it into the headers of requests to `hosts`, over TLS."""
+
+    value: str
+    hosts: list[str]
+
+
+Secrets = Annotated[
+    dict[str, Annotated[Secret, PlainValidator(checks.secret, json_schema_input_type=str | BoundSecret)]],
+    AfterValidator(checks.secrets),
+]
+Pattern = Annotated[str, Field(min_length=1, max_length=512)]
+
+
+class NetworkFilter(Strict):
+    """What a filtered network reaches: regular expressions (RE2) that a whole host name must match."""
+
+    whitelist: list[Pattern] | None = Field(None, description="What is allowed.")
+    blacklist: list[Pattern] | None = Field(None, description="What is not, whatever the whitelist says.")
+
+
 class ExecutionRequest(Strict):
     """The program and its inputs. Exactly one of `code`, `cmd` and `codeUrl`."""
 
@@ -54,7 +77,7 @@ class ExecutionRequest(Strict):
     stdin: Text | None = Field(None, description="What the program reads; absent or empty is end of file.")
     files: dict[WritablePath, Content] | None = Field(None, description="Files to write before the program starts.")
     output_paths: list[WritablePath] | None = Field(None, description="Files to give back afterwards.")
-    install_packages: list[str] | None = Field(None, description="Packages to install. Not available yet.")
+    install_packages: list[str] | None = Field(None, description="Packages to have, by name and version.")
     setup_script: Text | None = Field(None, description="A bash script to run before the program.")
     workdir: Annotated[str, AfterValidator(checks.working_directory)] | None = None
     file_extension: Annotated[str, AfterValidator(checks.extension)] | None = None
@@ -78,7 +101,8 @@ class ExecutionOptions(Strict):
     """Bounds of this execution. What is absent is the server's default, or what the session already has."""
 
     network: Network | None = None
-    network_filter: dict[str, Any] | None = Field(None, description="Not available yet.")
+    network_filter: NetworkFilter | None = Field(None, description='What `network: "filtered"` reaches.')
+    log_network: bool | None = Field(None, description="Whether the result tells of every request.")
     memory_limit: Size | None = Field(None, description='Memory with all files, e.g. "512m".')
     cpu_limit: Annotated[float, Field(gt=0)] | None = Field(None, description="Cores; 0.5 is half of one.")
     pids_limit: Annotated[int, Field(gt=0, le=2**22)] | None = Field(None, description="Processes and threads.")
@@ -86,7 +110,7 @@ class ExecutionOptions(Strict):
     sandbox_size: Size | None = Field(None, description="Room in /sandbox.")
     tmp_size: Size | None = Field(None, description="Room in /tmp.")
     max_output_size: Size | None = Field(None, description="Kept of each of stdout and stderr.")
-    secrets: Variables | None = Field(None, description="Environment variables whose values are masked in the output.")
+    secrets: Secrets | None = Field(None, description="Environment variables whose values are masked in the output.")
     readonly_root_fs: bool | None = Field(None, description="Always true.")
     workdir: Annotated[str, AfterValidator(checks.working_directory)] | None = None
     image: str | None = Field(None, description="For engines that have images.")

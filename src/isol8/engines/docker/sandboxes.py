@@ -166,6 +166,14 @@ class Sandboxes:
         """Process 1 of a live sandbox; 0 where this machine does not have it. Raises EngineFailure."""
         return self._find(name).pid
 
+    def mount(self, name: str, wanted: list[list[str]]) -> None:
+        """See Sandboxes. Layers of packages are not for this engine so far."""
+        raise EngineFailure("this engine cannot show directories in a live sandbox")
+
+    def listen(self, name: str, port: int) -> int:
+        """See Sandboxes. Filtered networks are not for this engine so far."""
+        raise EngineFailure("this engine cannot listen on a sandbox's loopback")
+
     async def usage(self, name: str) -> Usage:
         """For a daemon whose cgroups are not on this machine. With `one-shot` the daemon does not wait for a second
         sample. See isol8.engines.supervisor.Sandboxes."""

@@ -123,6 +123,14 @@ class Sandboxes:
             raise Conflict("The sandbox already uses more than the new limits allow") from error
         live.limits = limits
 
+    def mount(self, name: str, wanted: list[list[str]]) -> None:
+        """See Sandboxes. Layers of packages are not for this engine so far."""
+        raise EngineFailure("this engine cannot show directories in a live sandbox")
+
+    def listen(self, name: str, port: int) -> int:
+        """See Sandboxes. Filtered networks are not for this engine so far."""
+        raise EngineFailure("this engine cannot listen on a sandbox's loopback")
+
     async def usage(self, name: str) -> Usage:
         """See isol8.engines.supervisor.Sandboxes."""
         try:

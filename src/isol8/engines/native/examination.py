@@ -22,7 +22,11 @@ from isol8.model import Limits
 
 _READY_TIMEOUT_S = 60
 _LIMITS = Limits(memory_bytes=64 << 20, cpus=1.0, pids=16, sandbox_bytes=1 << 20, tmp_bytes=1 << 20)
-_REQUEST = {"network": "none", "boot": {"forked": False, "executable": "", "path": "", "opens": 1, "argv": []}}
+_REQUEST = {
+    "network": "none",
+    "boot": {"forked": False, "executable": "", "path": "", "opens": 1, "argv": [], "modules": []},
+    "mounts": [],
+}
 _LAYER_OF = {
     "memory": ("memory-limit", "no-swap"),
     "swap": ("no-swap",),

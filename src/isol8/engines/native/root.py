@@ -22,7 +22,8 @@ BOOT_DIR = "/run/isol8"  # there while a zygote boots; gone before it serves
 
 _BOOT_MODULES = (
     "__init__.py", "engines/__init__.py", "engines/native/__init__.py", "engines/native/ending.py",
-    "engines/native/rehearsal.py", "engines/native/zygote.py", "engines/native/boot/*.py", "kernel/*.py", "runner/*.py",
+    "engines/native/rehearsal.py", "engines/native/traces.py", "engines/native/zygote.py", "engines/native/boot/*.py",
+    "kernel/*.py", "runner/*.py",
 )  # fmt: skip
 DEVICES = {"null": (1, 3), "zero": (1, 5), "full": (1, 7), "random": (1, 8), "urandom": (1, 9), "tty": (5, 0)}
 _DEVICE_LINKS = {
@@ -131,7 +132,7 @@ def enter_root(spec: RootSpec) -> None:
     root = "/tmp"
     mounts.mount("tmpfs", root, "tmpfs", mounts.MS_NOSUID | mounts.MS_NODEV, "mode=755,size=32m")
     _make_top_level(root, opened)
-    for name in ("proc", "dev", "sandbox", "tmp", "run", "var", "opt"):
+    for name in ("proc", "dev", "sandbox", "tmp", "run", "var", "opt", "node_modules"):
         os.mkdir(f"{root}/{name}")
     os.symlink("/tmp", f"{root}/var/tmp")
     for name, source in spec.prefixes.items():

@@ -12,10 +12,11 @@ import socket
 from dataclasses import dataclass
 from typing import Any
 
+from isol8.engines.native.directories import Directories, attach_in
 from isol8.engines.native.zygotes import Zygote, describe_root
 from isol8.engines.user_ids import OF_THE_MACHINE, IdRange, OneUser, UserIds
 from isol8.errors import Conflict, EngineFailure
-from isol8.kernel import cgroups, mounts
+from isol8.kernel import cgroups, mounts, network
 from isol8.kernel.cgroups import Group, Hierarchy
 from isol8.model import Limits, Usage
 
@@ -52,9 +53,16 @@ class Sandboxes:
     fixed: tuple[str, ...] = ()
 
     def __init__(
-        self, owner: int, python: str, prefixes: dict[str, str], environment: dict[str, str], means: Means
+        self,
+        owner: int,
+        python: str,
+        prefixes: dict[str, str],
+        environment: dict[str, str],
+        means: Means,
+        directories: Directories | None = None,
     ) -> None:
         self._owner = owner
+        self._directories = directories or Directories()
         self._means = means
         self._uids = UserIds(means.ids) if means.ids else OneUser()
         self._live: dict[str, _Live] = {}
@@ -100,12 +108,14 @@ class Sandboxes:
         group = self._parent.child(name)
         ours, theirs = socket.socketpair()
         entries: list[int] = []
+        trees: list[int] = []
         try:
+            trees = self._directories.open(request["mounts"])
             group.create()
             group.harden()
             group.limit(limits)
             entries = group.entries()
-            pid = await zygote.clone(_fields(uid, limits, request, self._means), [theirs.fileno(), *entries])
+            pid = await zygote.clone(_fields(uid, limits, request, self._means), [theirs.fileno(), *entries, *trees])
         except BaseException as error:
             ours.close()
             self._uids.give_back(uid)
@@ -117,7 +127,7 @@ class Sandboxes:
             raise
         finally:
             theirs.close()
-            for descriptor in entries:
+            for descriptor in (*entries, *trees):
                 os.close(descriptor)
         self._adopt(name, uid, pid, group, limits)
         return group, ours.detach()
@@ -171,6 +181,32 @@ class Sandboxes:
             _LOG.error("limits could not be changed: %s", error)
             raise EngineFailure(f"limits could not be changed: {error.strerror}") from error
         live.limits = limits
+
+    def mount(self, name: str, mounts: list[list[str]]) -> None:
+        """Show further directories in a live sandbox. Raises EngineFailure."""
+        live = self._live.get(name)
+        if live is None:
+            raise EngineFailure("the sandbox is gone")
+        trees = self._directories.open(mounts)
+        try:
+            attach_in(live.pid, [(tree, target) for tree, (_, target) in zip(trees, mounts, strict=True)])
+        except OSError as error:
+            raise EngineFailure(f"a layer could not be mounted: {error}") from error
+        finally:
+            for tree in trees:
+                os.close(tree)
+
+    def listen(self, name: str, port: int) -> int:
+        """A socket that listens on a sandbox's loopback (the caller's to close). Raises EngineFailure, Conflict."""
+        live = self._live.get(name)
+        if live is None:
+            raise EngineFailure("the sandbox is gone")
+        try:
+            return network.in_network_of(live.pidfd, lambda: _listen(port))
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                raise Conflict(f"A program in the sandbox has taken port {port}, which its network needs") from error
+            raise EngineFailure(f"the sandbox's network cannot be entered: {error}") from error
 
     def identity(self, name: str) -> tuple[int, int]:
         """Process 1 of a live sandbox, and its user. Raises KeyError when it is gone."""
@@ -228,4 +264,24 @@ def _fields(uid: int, limits: Limits, request: dict[str, Any], means: Means) -> 
         ("opens", str(boot["opens"]).encode()),
         ("forked", b"1" if boot["forked"] else b"0"),
         *(("argv", value.encode()) for value in boot["argv"] if not boot["forked"]),
+        *(("module", name.encode()) for name in boot["modules"]),
+        *(("target", target.encode()) for _, target in request["mounts"]),
     ]
+
+
+def _listen(port: int) -> int:
+    with socket.create_server(("127.0.0.1", port)) as listener:
+        return listener.detach()
+
+
+def _resize(pid: int, path: str, size: int) -> None:
+    """Resize a tmpfs of the sandbox. No name on the way is the program's to change: the root is read-only."""
+    root = os.open(f"/proc/{pid}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        directory = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=root)
+    finally:
+        os.close(root)
+    try:
+        mounts.resize_tmpfs(directory, size)
+    finally:
+        os.close(directory)

@@ -15,9 +15,10 @@ from __future__ import annotations
 import json
 import socket
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+from isol8.engines.native.directories import Directories
 from isol8.engines.native.examination import prepare
 from isol8.engines.native.sandboxes import Sandboxes
 from isol8.engines.native.unprivileged import Standing, take_standing
@@ -28,7 +29,8 @@ from isol8.kernel.cgroups import Hierarchy
 @dataclass(frozen=True, slots=True)
 class Options:
     """How the launcher wants the supervisor. `client_uid` is the API process's user; `owner` the launcher's pid;
-    `strict` whether every isolation layer must hold; `hierarchy` the fields of a Hierarchy: the cgroups to use."""
+    `strict` whether every isolation layer must hold; `hierarchy` the fields of a Hierarchy: the cgroups to use;
+    `layers` and `directories` see Directories."""
 
     owner: int
     client_uid: int
@@ -37,11 +39,20 @@ class Options:
     python: str
     prefixes: dict[str, str]
     environment: dict[str, str]
+    layers: str = ""
+    directories: dict[str, str] = field(default_factory=dict)
 
     async def open(self, standing: Standing) -> Sandboxes:
         """Sandboxes that are ready to be made. Raises EngineFailure, Refused."""
         sandboxes, found = await prepare(
-            lambda means: Sandboxes(self.owner, self.python, self.prefixes, self.environment, means),
+            lambda means: Sandboxes(
+                self.owner,
+                self.python,
+                self.prefixes,
+                self.environment,
+                means,
+                Directories(self.layers, self.directories),
+            ),
             self.owner,
             Hierarchy(**self.hierarchy),
             standing,

@@ -29,6 +29,7 @@ import sys
 
 from isol8.engines.native.ending import Ending
 from isol8.engines.native.rehearsal import rehearse
+from isol8.engines.native.traces import Traces, start_afresh
 from isol8.kernel import gates, landlock, memory, mounts, namespaces, privileges, seccomp, user_namespaces
 from isol8.runner.frames import unpack_fields
 from isol8.runner.loop import Boot, Runner
@@ -44,7 +45,7 @@ _Frame = type(sys._getframe())  # without importing `types`
 PROGRAM = "/sandbox/main.py"
 _BOOT_DIR = "/run/isol8"
 _MAX_REQUEST_BYTES = 128 * 1024
-_MAX_DESCRIPTORS = 8
+_MAX_DESCRIPTORS = 24
 _REHEARSAL_TIMEOUT_S = 20  # well below what a request is waited for
 _NAMESPACES = namespaces.CLONE_NEWNS | namespaces.CLONE_NEWIPC | namespaces.CLONE_NEWUTS
 # Where the zygote lives between requests; in a user namespace it could not come back to the machine's network.
@@ -82,12 +83,17 @@ class _Means:
 
 
 class _Request:
-    """What the supervisor asks for: fields and descriptors of one sandbox."""
+    """What the supervisor asks for: fields and descriptors of one sandbox. Without descriptors it is for a rehearsal:
+    of the runner and the interpreter alone, not of packages, which are foreign code."""
 
-    def __init__(self, payload: bytes, descriptors: list[int]) -> None:
+    def __init__(self, payload: bytes, descriptors: list[int] | None) -> None:
         fields = unpack_fields(payload)
         single = {key: value.decode() for key, value in fields}
-        self.stream, *self.cgroups = descriptors
+        targets = [value.decode() for key, value in fields if key == "target" and descriptors]
+        self.stream, *others = descriptors or [-1]
+        self.cgroups = others[: len(others) - len(targets)]
+        # Mounts that are nowhere yet, and where each belongs.
+        self.mounts = list(zip(others[len(self.cgroups) :], targets, strict=True))
         self.uid = int(single["uid"])
         # Whether its user has to be made by a user namespace; until then it is this process's own.
         self.alone = bool(single["alone"])
@@ -97,6 +103,8 @@ class _Request:
         self.network = single["network"]
         # What a policy of relaxed isolation goes without where this machine has no means for it.
         self.without = single["without"].split()
+        # Imported ahead of time, by the worker: packages are foreign code, and this process is root.
+        self.modules = [value.decode() for key, value in fields if key == "module" and descriptors]
         argv = [value for key, value in fields if key == "argv"]
         self.boot = Boot(single["executable"], argv, single["path"], int(single["opens"]), single["forked"] == "1")
 
@@ -115,11 +123,14 @@ def hold(before: tuple[set[str], set[str]], namespace: dict[str, object]) -> Non
     code = _uncover(str(original))
     mounts.mount("none", "/", flags=mounts.MS_REMOUNT | mounts.MS_BIND | mounts.MS_RDONLY | _TMPFS)
     privileges.empty_bounding_set()
+    traces = Traces(before, namespace)
     try:
-        _serve(_Means())
+        _serve(_Means(), traces)
     except Released:
         pass
-    _forget(before, namespace)
+    traces.remove()
+    if traces.misled():
+        start_afresh()
     ending.begin(PROGRAM)
     if code is None:
         raise ImportError("No module named 'sitecustomize'", name="sitecustomize")
@@ -139,20 +150,7 @@ def _uncover(path: str) -> CodeType | None:
         return compile(file.read(), path, "exec")
 
 
-def _forget(before: tuple[set[str], set[str]], namespace: dict[str, object]) -> None:
-    """Leave the interpreter as its own start-up would have it. The collector must know all objects again: it could not
-    take apart a cycle that goes through a frozen one, such as `__main__`, and finalisers would not run at exit."""
-    modules, importers = before
-    for name in set(sys.modules) - modules:
-        del sys.modules[name]
-    for name in set(sys.path_importer_cache) - importers:
-        del sys.path_importer_cache[name]
-    for name in [name for name in namespace if not name.startswith("__")]:
-        del namespace[name]
-    gc.unfreeze()
-
-
-def _serve(means: _Means) -> NoReturn:
+def _serve(means: _Means, traces: Traces) -> NoReturn:
     """Clone a sandbox for every request. Only what is to run a program leaves, by Released."""
     control = _socket.socket(fileno=CONTROL)
     home = [namespaces.open_own(name) for name in (*_HOME, *(("net",) if means.initial else ()))]
@@ -164,7 +162,7 @@ def _serve(means: _Means) -> NoReturn:
         if not payload:
             os._exit(0)
         if not means.rehearsed:
-            _rehearse(_Request(payload, [-1]), means, home)
+            _rehearse(_Request(payload, None), means, home, traces)
         descriptors = _descriptors(ancillary)
         request = _Request(payload, descriptors)
         answer = _clone(request, home, means.initial)
@@ -172,13 +170,13 @@ def _serve(means: _Means) -> NoReturn:
             control.close()
             for descriptor in home:
                 os.close(descriptor)
-            _become_sandbox(request, means)
+            _become_sandbox(request, means, traces)
         for descriptor in descriptors:
             os.close(descriptor)
         control.send(str(answer).encode())
 
 
-def _rehearse(request: _Request, means: _Means, home: list[int]) -> None:
+def _rehearse(request: _Request, means: _Means, home: list[int], traces: Traces) -> None:
     """Make a sandbox like the one that is asked for, but of this process's own, and learn from it. What goes wrong here
     would go wrong again: the request itself is refused then."""
     means.rehearsed = True
@@ -190,7 +188,7 @@ def _rehearse(request: _Request, means: _Means, home: list[int]) -> None:
         ours.close()
         for descriptor in (CONTROL, *home):
             os.close(descriptor)
-        _become_sandbox(request, means)
+        _become_sandbox(request, means, traces)
     theirs.close()
     try:
         if runner > 0:
@@ -233,9 +231,11 @@ def _descriptors(ancillary: list[tuple[int, int, bytes]]) -> list[int]:
     return found
 
 
-def _become_sandbox(request: _Request, means: _Means) -> NoReturn:
+def _become_sandbox(request: _Request, means: _Means, traces: Traces) -> NoReturn:
     """Steps 1 to 5 of the module's text. Leaves only by Released, in a worker."""
     try:
+        for tree, _ in request.mounts:
+            os.close(tree)
         for descriptor in request.cgroups:
             os.write(descriptor, b"0")
             os.close(descriptor)
@@ -260,7 +260,7 @@ def _become_sandbox(request: _Request, means: _Means) -> NoReturn:
         # The namespace protects process 1 from signals it has no handler for; the interpreter sets one for this.
         _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
         written = means.program_writes if request.boot.forked else []
-        Runner(request.stream, request.boot, lambda: _in_worker(written), gate).serve()
+        Runner(request.stream, request.boot, lambda: _in_worker(request, written, traces), gate).serve()
     except BrokenPipeError:
         os._exit(0)  # the server let go of the sandbox
     except Exception as error:  # noqa: BLE001 - the log must have it, and no frame of ours may go on
@@ -289,12 +289,13 @@ def _gate(request: _Request, means: _Means) -> gates.Gate | None:
         return None
 
 
-def _in_worker(written: list[tuple[int, int]]) -> None:
+def _in_worker(request: _Request, written: list[tuple[int, int]], traces: Traces) -> None:
     """What tells a program from its runner: it may look at itself. One that will run in this very interpreter gets
-    its own copies of all pages now, rather than one page fault at a time while it runs (and above all while it ends:
-    CPython's finalisation writes to every object)."""
+    its own copies of the pages that programs write to now, rather than one page fault at a time while it runs."""
     privileges.set_dumpable(True)
     memory.populate(written)
+    if request.modules:
+        traces.import_ahead(request.modules)
 
 
 def _mount(request: _Request) -> None:
@@ -310,6 +311,8 @@ def _mount(request: _Request) -> None:
     _show_file("/etc/group", f"root:x:0:\nsandbox:x:{request.uid}:\nnogroup:x:65534:\n")
     if request.resolver:
         _show_file("/etc/resolv.conf", request.resolver)
+    for tree, target in request.mounts:
+        mounts.attach(tree, target)
     if request.alone:  # the files are its user's own
         for path in ("/etc/passwd", "/etc/group"):
             mounts.set_read_only(path)

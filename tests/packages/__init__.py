@@ -1,0 +1,1 @@
+"""Packages on a real server: from the real registries, and from indexes that the tests make."""
