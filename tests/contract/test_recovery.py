@@ -22,9 +22,12 @@ USERS = {"API": NOBODY, "supervisor": 0, "proxy": 1_899_999_999, "keeper": 1_899
 
 def _part(server: Server, name: str) -> int:
     """The one process right below the main one that is this part."""
-    children = {pid for pid in machine.descendants(server.pid) if machine.parent(pid) == server.pid}
-    (found,) = {pid for pid in children if _user(pid) == USERS[name]}
+    (found,) = {pid for pid in _children(server) if _user(pid) == USERS[name]}
     return found
+
+
+def _children(server: Server) -> set[int]:
+    return {pid for pid in machine.descendants(server.pid) if machine.parent(pid) == server.pid}
 
 
 def _user(pid: int) -> int:
@@ -45,12 +48,12 @@ def test_a_part_that_is_killed_comes_back(serve: Serve, name: str) -> None:
     running = serve()
     with running.client() as client:
         execute(client, "setsid sleep 3600 & echo x", "bash", sessionId="left")
-        before = running.processes()
+        before, parts = running.processes(), _children(running)
         victim = _part(running, name)
         os.kill(victim, signal.SIGKILL)
         assert machine.until(lambda: _answers(client), "an answer", 60)["stdout"] == "hello\n"
         if name == "supervisor":
-            kept = {running.pid, *(_part(running, other) for other in ("API", "proxy", "keeper"))}
+            kept = {running.pid, *parts} - {victim}
             assert machine.until(lambda: before & running.processes() <= kept, "no more of it")
         else:
             machine.until(lambda: _started_again(running, name, victim), "another one")

@@ -55,15 +55,19 @@ _OUTSIDE = "looks for the program among the machine's processes, where those of 
 _VARYING = "the number of processes that make up a sandbox varies, and states are compared by it"
 _CLOCK = "the program's own clock of processor time is gVisor's, and not that of the machine, which it is compared with"
 _LAYERS = "takes layers of the native engine away; see tests/docker"
+_NO_NETWORK = "filtered networks and packages are the native engine's so far, and with them these processes"
+_PARTS = {f"contract/test_recovery.py::*{part}?": _NO_NETWORK for part in ("proxy", "keeper")}
 NOT_ABOUT: dict[str, Reasons] = {
     "native": {"docker/*": "the Docker engine by itself"},
     "docker": {
+        **_PARTS,
         "contract/test_isolation_policy.py::*": _LAYERS,
         "security/test_meta.py::*": _LAYERS,
         "contract/test_refusals.py::test_a_runtime_that_is_not_installed*": "runtimes are the image's",
         "engine/*": "the native engine by itself",
     },
     "gvisor": {
+        **_PARTS,
         "contract/test_isolation_policy.py::*": _LAYERS,
         "contract/test_sessions.py::test_delete": _OUTSIDE,
         "contract/test_sessions.py::test_delete_ends_a_run_in_progress_with_a_clear_error": _OUTSIDE,
