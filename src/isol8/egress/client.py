@@ -11,12 +11,12 @@ import asyncio
 import dataclasses
 import json
 import socket
-import struct
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from isol8.errors import EngineFailure
+from isol8.kernel import peers
 from isol8.model import EgressPolicy, NetworkRequest
 
 _OPEN_TIMEOUT_S = 15.0
@@ -85,8 +85,7 @@ class Egress:
     def _introduce(self, connection: socket.socket, listener: socket.socket, policy: EgressPolicy) -> None:
         """Connect, and hand over the listener. Raises OSError, EngineFailure."""
         connection.connect(self._address)
-        credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
-        if struct.unpack("3i", credentials)[1] != self._uid:
+        if peers.user_of(connection) != self._uid:
             raise EngineFailure("the proxy's socket belongs to somebody else")
         rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [listener.fileno()]))]
         connection.sendmsg([b"+"], rights)

@@ -20,7 +20,6 @@ import os
 import resource
 import signal
 import socket
-import struct
 import sys
 from typing import Any
 
@@ -33,8 +32,9 @@ from isol8.egress.gate import Gate
 from isol8.egress.http1 import Incoming
 from isol8.egress.resolver import Resolver
 from isol8.egress.streams import PlainStream
-from isol8.kernel import privileges
+from isol8.kernel import peers, privileges
 from isol8.kernel.confinement import give_up_rights
+from isol8.kernel.signals import settle
 from isol8.model import BoundSecret, EgressPolicy, HostRule
 
 _LOG = logging.getLogger("isol8.egress")
@@ -68,8 +68,7 @@ class Proxy:
         loop = asyncio.get_running_loop()
         while True:
             connection, _ = await loop.sock_accept(self._listener)
-            credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
-            uid = struct.unpack("3i", credentials)[1]
+            uid = peers.user_of(connection)
             if uid not in (self._client_uid, os.getuid()):
                 _LOG.warning("a process of user %d was turned away", uid)
                 connection.close()
@@ -168,9 +167,7 @@ def main() -> None:
     """Entry point of the proxy's process."""
     listener = socket.socket(fileno=int(sys.argv[1]))
     options = json.loads(sys.argv[2])
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
-    signal.pthread_sigmask(signal.SIG_SETMASK, [])
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    settle()
     proxy = Proxy(listener, options["client_uid"])
     _give_up_rights(options["uid"])
     privileges.die_with_parent(signal.SIGTERM)

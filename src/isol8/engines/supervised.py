@@ -17,6 +17,7 @@ from typing import Any
 from isol8.engines import protocol
 from isol8.engines.sandbox import Connection, Sandbox
 from isol8.errors import Conflict, EngineFailure
+from isol8.kernel import peers
 from isol8.kernel.cgroups import Group
 from isol8.model import Limits, Mount, Network, SandboxSpec, Usage
 
@@ -73,8 +74,7 @@ class SupervisedEngine:
                 except OSError as error:
                     connection.close()
                     raise EngineFailure("the supervisor is not there") from error
-                credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
-                if int.from_bytes(credentials[4:8], "little") != self._uid:
+                if peers.user_of(connection) != self._uid:
                     connection.close()
                     raise EngineFailure("the supervisor's socket belongs to somebody else")
                 self._connection = connection

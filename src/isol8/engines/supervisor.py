@@ -14,16 +14,15 @@ import logging
 import os
 import signal
 import socket
-import struct
 import sys
 from collections.abc import Awaitable, Callable
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from isol8.engines import protocol
 from isol8.engines.base import Layer, Need
 from isol8.engines.layers import missing, refusal, sentence
 from isol8.errors import Conflict, EngineFailure
-from isol8.kernel import privileges
+from isol8.kernel import peers, privileges
 from isol8.kernel.cgroups import Group
 from isol8.model import Usage
 
@@ -69,6 +68,16 @@ class Sandboxes(Protocol):
         """Destroy them all."""
 
 
+class Startable(Sandboxes, Protocol):
+    """Sandboxes that are started once."""
+
+    async def start(self) -> None:
+        """Make ready. Raises EngineFailure."""
+
+
+Made = TypeVar("Made", bound=Startable)
+
+
 class Supervisor:
     """Serves one API process at a time on `listener`: `client_uid` is its user. `open_` makes the sandboxes ready."""
 
@@ -94,8 +103,7 @@ class Supervisor:
         loop = asyncio.get_running_loop()
         while True:
             connection, _ = await loop.sock_accept(self._listener)
-            credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
-            uid = struct.unpack("3i", credentials)[1]
+            uid = peers.user_of(connection)
             if uid not in (self._client_uid, os.getuid()):
                 _LOG.warning("a process of user %d was turned away", uid)
                 connection.close()
@@ -213,12 +221,15 @@ def insist(found: list[Layer], *, strict: bool) -> None:
             _LOG.log(_LEVELS[layer.need], "%s", sentence(layer))
 
 
-def settle() -> None:
-    """First of all: what the launcher has left set is undone, and the log set up."""
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
-    # The launcher blocks what it waits for. An interrupt from a terminal comes to all three: the launcher sees to it.
-    signal.pthread_sigmask(signal.SIG_SETMASK, [])
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+async def opened(sandboxes: Made, examine: Callable[[Made], Awaitable[list[Layer]]], *, strict: bool) -> Made:
+    """The sandboxes, started, of an engine whose layers are looked at in one of them. Raises EngineFailure, Refused."""
+    await sandboxes.start()
+    try:
+        insist(await examine(sandboxes), strict=strict)
+    except BaseException:
+        await sandboxes.close()
+        raise
+    return sandboxes
 
 
 def supervise(listener: socket.socket, owner: int, client_uid: int, open_: Callable[[], Awaitable[Sandboxes]]) -> None:

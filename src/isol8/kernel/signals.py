@@ -1,7 +1,8 @@
-"""Signal settings as the kernel starts a program, whatever this process inherited."""
+"""Signal settings of a process, whatever it inherited."""
 
 from __future__ import annotations
 
+import logging
 import signal
 
 from isol8.kernel.syscalls import syscall
@@ -20,3 +21,11 @@ def reset_signals() -> None:
     for number in set(range(1, _LAST_SIGNAL + 1)) - {signal.SIGKILL, signal.SIGSTOP}:
         syscall("rt_sigaction", number, default, None, _MASK_BYTES)
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
+
+
+def settle() -> None:
+    """First of all in a process that the launcher started: undo what that has left set, and set up the log."""
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    # The launcher blocks what it waits for. An interrupt from a terminal comes to all of them: the launcher sees to it.
+    signal.pthread_sigmask(signal.SIG_SETMASK, [])
+    signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -20,15 +20,15 @@ import os
 import re
 import signal
 import socket
-import struct
 import sys
 import threading
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 import isol8
-from isol8.kernel import privileges
+from isol8.kernel import peers, privileges
 from isol8.kernel.confinement import give_up_rights
+from isol8.kernel.signals import settle
 from isol8.packages.store import Held, Store
 from isol8.packages.unpacking import Bounds, Rejected
 
@@ -132,8 +132,7 @@ def _answer(stream: BinaryIO, store: Store) -> tuple[dict[str, Any], Held | None
 def _accept(listener: socket.socket, client_uid: int, store: Store) -> None:
     while True:
         connection, _ = listener.accept()
-        credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
-        uid = struct.unpack("3i", credentials)[1]
+        uid = peers.user_of(connection)
         if uid != client_uid:
             _LOG.warning("a process of user %d was turned away", uid)
             connection.close()
@@ -155,9 +154,7 @@ def main() -> None:
     """Entry point of the keeper process."""
     listener = socket.socket(fileno=int(sys.argv[1]))
     options = Options(**json.loads(sys.argv[2]))
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
-    signal.pthread_sigmask(signal.SIG_SETMASK, [])
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    settle()
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     try:
         _settle(options)

@@ -15,7 +15,8 @@ from isol8.engines.docker.description import LABEL, Making
 from isol8.engines.docker.examination import examine
 from isol8.engines.docker.owners import owner_label
 from isol8.engines.docker.sandboxes import Sandboxes
-from isol8.engines.supervisor import insist, settle, supervise
+from isol8.engines.supervisor import opened, supervise
+from isol8.kernel.signals import settle
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,14 +40,7 @@ class Options:
 
     async def open(self) -> Sandboxes:
         """Sandboxes that are ready to be made. Raises EngineFailure, Refused."""
-        sandboxes = self.sandboxes()
-        await sandboxes.start()
-        try:
-            insist(await examine(sandboxes), strict=self.strict)
-        except BaseException:
-            await sandboxes.close()
-            raise
-        return sandboxes
+        return await opened(self.sandboxes(), examine, strict=self.strict)
 
 
 def main() -> None:

@@ -13,8 +13,9 @@ from typing import Any
 
 from isol8.engines.gvisor.examination import examine
 from isol8.engines.gvisor.sandboxes import Sandboxes
-from isol8.engines.supervisor import insist, settle, supervise
+from isol8.engines.supervisor import opened, supervise
 from isol8.kernel.cgroups import Hierarchy
+from isol8.kernel.signals import settle
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,14 +39,7 @@ class Options:
 
     async def open(self) -> Sandboxes:
         """Sandboxes that are ready to be made. Raises EngineFailure, Refused."""
-        sandboxes = self.sandboxes()
-        await sandboxes.start()
-        try:
-            insist(await examine(sandboxes), strict=self.strict)
-        except BaseException:
-            await sandboxes.close()
-            raise
-        return sandboxes
+        return await opened(self.sandboxes(), examine, strict=self.strict)
 
 
 def main() -> None:

@@ -22,8 +22,9 @@ from isol8.engines.native.directories import Directories
 from isol8.engines.native.examination import prepare
 from isol8.engines.native.sandboxes import Sandboxes
 from isol8.engines.native.unprivileged import Standing, take_standing
-from isol8.engines.supervisor import Refused, insist, settle, supervise
+from isol8.engines.supervisor import Refused, insist, supervise
 from isol8.kernel.cgroups import Hierarchy
+from isol8.kernel.signals import settle
 
 
 @dataclass(frozen=True, slots=True)
