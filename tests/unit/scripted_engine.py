@@ -86,6 +86,10 @@ class ScriptedSandbox(Sandbox):
             await self.engine.events[value].wait()
         return None
 
+    def prepare(self) -> None:
+        self._check()
+        self.engine.calls["prepare"] += 1
+
     async def kill(self) -> None:
         self._check()
         self.engine.calls["kill"] += 1

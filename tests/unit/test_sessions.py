@@ -164,6 +164,26 @@ async def test_idle_ones_end_and_busy_ones_do_not(make: Make, engine: ScriptedEn
     await until(lambda: not service.sessions.list("key1"))
 
 
+async def test_they_make_ready_when_nothing_is_executed(service: Service, engine: ScriptedEngine) -> None:
+    busy = asyncio.create_task(execute(service, "wait go"))
+    for name in ("a", "b", "a"):
+        await execute(service, "exit 0", name)
+    await asyncio.sleep(0.05)
+    assert not engine.calls["prepare"]
+    engine.events["go"].set()
+    await busy
+    await until(lambda: engine.calls["prepare"] == 2)
+
+
+async def test_one_that_has_ended_does_not_make_ready(service: Service, engine: ScriptedEngine) -> None:
+    await execute(service, "exit 0", "kept")
+    await execute(service, "exit 0", "deleted")
+    with pytest.raises(EngineFailure):
+        await execute(service, "die", "dead")
+    await service.sessions.delete("key1", "deleted")
+    await until(lambda: engine.calls["prepare"] == 1)
+
+
 async def test_nothing_ends_without_pruning(make: Make) -> None:
     service = make(cleanup={"maxContainerAgeMs": 1, "autoPrune": False})
     await execute(service, "exit 0", "s")

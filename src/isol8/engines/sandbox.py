@@ -242,6 +242,10 @@ class Sandbox:
         finally:
             self._connection.release(number)
 
+    def prepare(self) -> None:
+        """Have the runner make ready for the next program, which then starts sooner. Returns at once."""
+        self._connection.send(encode(frames.PREPARE, 0))
+
     async def put(self, path: str, content: Content) -> None:
         """Write a file whole or not at all, as the sandbox's user; parents are made.
 

@@ -13,6 +13,7 @@ Integers are big-endian. A channel is a number the server picks for one exchange
     GET    fields: path, max                             DATA*, END  the file's bytes
     DATA   bytes                                         FAILED  error name, NUL, message
     END
+    PREPARE  fork a worker for the next program, if none waits
 
 The server trusts nothing in what it receives: `Decoder` bounds every length, and what a payload says is
 checked where it is used. Standard library only: this file is loaded inside sandboxes too.
@@ -24,7 +25,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-START, STDIN, KILL, PUT, GET, DATA, END = range(1, 8)
+START, STDIN, KILL, PUT, GET, DATA, END, PREPARE = range(1, 9)
 READY, STDOUT, STDERR, EXIT, DONE, FAILED = range(16, 22)
 
 HEADER_BYTES = 9

@@ -30,7 +30,6 @@ else:
     Protocol = object  # typing would be half a megabyte in every sandbox
 
 _MAX_REQUEST_BYTES = 64 * 1024 * 1024
-_IDLE_MS = 20  # after this long without a request a new worker is forked for the next one
 
 
 class Boot:
@@ -86,17 +85,25 @@ class Held:
 
 
 class Runner:
-    """See the module's text. `on_fork` is called in every worker right after its fork. Without a `gate` no interpreter
-    is held. `output` is where frames go when `stream` can only be read."""
+    """See the module's text. `on_fork` is called in every worker right after its fork, `settle` when all is ready for
+    the first program. Without a `gate` no interpreter is held. `output` is where frames go when `stream` can only be
+    read."""
 
     def __init__(
-        self, stream: int, boot: Boot, on_fork: Callable[[], None], gate: Gate | None = None, output: int = -1
+        self,
+        stream: int,
+        boot: Boot,
+        on_fork: Callable[[], None],
+        gate: Gate | None = None,
+        output: int = -1,
+        settle: Callable[[], None] = lambda: None,
     ) -> None:
         self._stream = stream
         self._output = stream if output < 0 else output
         self._boot = boot
         self._on_fork = on_fork
         self._gate = gate
+        self._settle = settle
         self._decoder = frames.Decoder(_MAX_REQUEST_BYTES)
         self._program: Program | None = None
         self._background: list[Worker] = []
@@ -116,6 +123,7 @@ class Runner:
         self._worker = self._fork()
         if self._gate:
             self._held = self._hold(self._boot, self._gate)
+        self._settle()
         self._send(encode(frames.READY, 0))
         while True:
             self._step()
@@ -142,11 +150,7 @@ class Runner:
             poll.register(descriptor, select.POLLIN)
         if program and program.stdin >= 0:
             poll.register(program.stdin, select.POLLOUT)
-        idle = program is None and self._worker is None and self._held is None
-        events = poll.poll(_IDLE_MS if idle else None)
-        if not events and idle:
-            self._worker = self._fork()
-        self._dispatch({descriptor for descriptor, _ in events}, outputs, spilled)
+        self._dispatch({descriptor for descriptor, _ in poll.poll()}, outputs, spilled)
 
     def _dispatch(self, ready: set[int], outputs: dict[int, int], spilled: dict[int, Worker]) -> None:
         program = self._program
@@ -235,6 +239,8 @@ class Runner:
             self._put(channel, dict(unpack_fields(payload))["path"])
         elif kind in (frames.DATA, frames.END):
             self._continue_put(kind, channel, payload)
+        elif kind == frames.PREPARE and not (self._program or self._worker or self._held):
+            self._worker = self._fork()
 
     def _start(self, channel: int, fields: list[tuple[str, bytes]]) -> None:
         """Write the program file and let a worker become the program."""

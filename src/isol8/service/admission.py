@@ -45,13 +45,18 @@ class Admission:
         requests_per_minute: int,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._free = max_concurrent
+        self._max_concurrent = self._free = max_concurrent
         self._max_queue = max_queue
         self._per_minute = requests_per_minute
         self._clock = clock
         self._buckets: dict[str, _Bucket] = {}
         self._waiting: OrderedDict[str, deque[asyncio.Future[None]]] = OrderedDict()
         self._queued = 0
+
+    @property
+    def calm(self) -> bool:
+        """Whether nothing is executed."""
+        return self._free == self._max_concurrent
 
     def charge(self, caller: str) -> None:
         """Count one request. Raises RateLimited."""

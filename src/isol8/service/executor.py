@@ -21,6 +21,7 @@ from isol8.service.execution import Execution
 from isol8.service.installation import Installation, Installer
 from isol8.service.languages import Languages
 from isol8.service.lease import Lease
+from isol8.service.readiness import Readiness
 from isol8.service.sessions import Sessions
 from isol8.service.templates import Templates
 from isol8.tasks import Tasks
@@ -50,6 +51,7 @@ class Executor:
         self._tasks = tasks
         self._setup_timeout_ms = setup_timeout_ms
         self._installer = installer
+        self._readiness = Readiness(admission)
 
     async def stream(self, command: Command, caller: str, session_id: str | None = None) -> AsyncGenerator[Event, None]:
         """Started, then what the program writes, then Finished; in a fresh sandbox, or in the caller's session.
@@ -99,6 +101,7 @@ class Executor:
         """The session's turn is waited for before the place: a busy session does not keep others from running."""
         session = self._sessions.join(caller, session_id)
         undo.callback(self._sessions.part, caller, session)
+        undo.callback(self._readiness.later, session)
         await session.wait_turn()
         with ExitStack() as turn:
             turn.callback(session.end_turn)
