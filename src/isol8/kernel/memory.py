@@ -12,7 +12,8 @@ from isol8.kernel.syscalls import check, libc
 PRESENT, EXCLUSIVE = 0x80, 0x81  # bits 63, and 56 of an entry of /proc/PID/pagemap, in its highest byte
 _MADV_POPULATE_WRITE = 23  # Linux 5.14
 _PAGE = os.sysconf("SC_PAGE_SIZE")
-_SMALL_GAP = 2  # pages; a call costs as much as copying a few
+_madvise = libc.madvise
+_madvise.argtypes = (ctypes.c_size_t, ctypes.c_size_t, ctypes.c_int)
 
 
 def keep_out_of_sight(objects: list[object]) -> None:
@@ -51,11 +52,11 @@ def pages(wanted: int, process: int | str = "self") -> set[int]:
 
 
 def ranges(numbers: set[int]) -> list[tuple[int, int]]:
-    """(start, length) in bytes of pages, with small gaps between them closed."""
+    """(start, length) in bytes of pages, neighbours together."""
     spans: list[list[int]] = []
     for number in sorted(numbers):
-        if spans and number - spans[-1][1] <= _SMALL_GAP:
-            spans[-1][1] = number + 1
+        if spans and number == spans[-1][1]:
+            spans[-1][1] += 1
         else:
             spans.append([number, number + 1])
     return [(start * _PAGE, (end - start) * _PAGE) for start, end in spans]
@@ -67,7 +68,7 @@ def populate(ranges: list[tuple[int, int]]) -> None:
     On a kernel that cannot, nothing happens: every page is then copied when it is first written to.
     """
     for start, length in ranges:
-        result = libc.madvise(ctypes.c_void_p(start), ctypes.c_size_t(length), _MADV_POPULATE_WRITE)
+        result = _madvise(start, length, _MADV_POPULATE_WRITE)
         if result == -1 and ctypes.get_errno() == errno.EINVAL:
             return
         check(result, "madvise")

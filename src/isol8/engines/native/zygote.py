@@ -163,6 +163,10 @@ def _serve(means: _Means, traces: Traces) -> NoReturn:
             os._exit(0)
         if not means.rehearsed:
             _rehearse(_Request(payload, None), means, home, traces)
+            if means.initial:
+                # From here on a sandbox's own is the only one. Taking it away in each would wait for the whole machine:
+                # unmounting takes a grace period of RCU.
+                mounts.unmount("/proc")
         descriptors = _descriptors(ancillary)
         request = _Request(payload, descriptors)
         answer = _clone(request, home, means.initial)
@@ -260,7 +264,13 @@ def _become_sandbox(request: _Request, means: _Means, traces: Traces) -> NoRetur
         # The namespace protects process 1 from signals it has no handler for; the interpreter sets one for this.
         _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
         written = means.program_writes if request.boot.forked else []
-        Runner(request.stream, request.boot, lambda: _in_worker(request, written, traces), gate).serve()
+        Runner(
+            request.stream,
+            request.boot,
+            lambda: _in_worker(request, written, traces),
+            gate,
+            settle=lambda: _settle(request, means),
+        ).serve()
     except BrokenPipeError:
         os._exit(0)  # the server let go of the sandbox
     except Exception as error:  # noqa: BLE001 - the log must have it, and no frame of ours may go on
@@ -287,6 +297,14 @@ def _gate(request: _Request, means: _Means) -> gates.Gate | None:
         return gates.Gate(request.boot.path, request.uid)
     except OSError:
         return None
+
+
+def _settle(request: _Request, means: _Means) -> None:
+    """Now that the worker is forked, every page is shared again. To copy them once more ahead of time makes an answer
+    sooner by a tenth and takes a twentieth more of the processor: worth it where the program is another one, whose
+    pages are its own."""
+    if not request.boot.forked:
+        memory.populate(means.runner_writes)
 
 
 def _in_worker(request: _Request, written: list[tuple[int, int]], traces: Traces) -> None:
@@ -321,7 +339,6 @@ def _mount(request: _Request) -> None:
 def _mount_proc(means: _Means) -> None:
     """In the clone. In a user namespace it can only be mounted while another one is in sight: see root.py."""
     if means.initial:
-        mounts.unmount("/proc")
         mounts.mount("proc", "/proc", "proc", _PROC_FLAGS, "hidepid=2")
     else:
         mounts.mount("proc", "/opt", "proc", _PROC_FLAGS, "hidepid=2")
