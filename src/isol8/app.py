@@ -209,6 +209,7 @@ def _run_api(
             ws="none",
             lifespan="on",
             access_log=False,
+            proxy_headers=False,  # who is at the other end is who is counted
             log_level="warning",
             timeout_graceful_shutdown=_GRACE_S,
             server_header=False,

@@ -201,7 +201,7 @@ async def test_a_client_that_goes_away_while_it_waits(
         for path in ("/execute", "/execute/stream"):
             with pytest.raises(httpx.ReadTimeout):
                 await client.post(path, json=body("say wrong"), timeout=0.05)
-        await until(lambda: caplog.text.count('"outcome": "abandoned"') == 2)
+        await until(lambda: caplog.text.count('"outcome":"abandoned"') == 2)
         engine.events["go"].set()
         await running
         assert (await client.post("/execute", json=body("out x"))).json()["stdout"] == "x\n"

@@ -12,6 +12,7 @@ import os
 import socket
 import uuid
 from collections.abc import Hashable
+from functools import lru_cache
 from typing import Any
 
 from isol8.engines import protocol
@@ -130,16 +131,7 @@ class SupervisedEngine:
     async def create(self, spec: SandboxSpec) -> Sandbox:
         """See Engine."""
         name = uuid.uuid4().hex[:16]
-        message, descriptors = await self._ask(
-            "create",
-            name,
-            runtime=spec.runtime,
-            limits=dataclasses.asdict(spec.limits),
-            network=spec.network,
-            image=spec.image,
-            boot=dataclasses.asdict(spec.boot),
-            mounts=[[mount.name, mount.target] for mount in spec.mounts],
-        )
+        message, descriptors = await self._ask("create", name, **_described(spec))
         stream = socket.socket(fileno=descriptors[0])
         stream.setblocking(False)
         self._groups[name] = Group(message["version"], message["groups"]) if "groups" in message else None
@@ -194,3 +186,16 @@ class SupervisedEngine:
         if not known or self._connection is None:
             return  # destroyed before, or gone with the connection
         await self._ask("destroy", sandbox.id)
+
+
+@lru_cache(maxsize=64)
+def _described(spec: SandboxSpec) -> dict[str, Any]:
+    """What `create` says of a sandbox. Every pool asks for the same one again and again."""
+    return {
+        "runtime": spec.runtime,
+        "limits": dataclasses.asdict(spec.limits),
+        "network": spec.network,
+        "image": spec.image,
+        "boot": dataclasses.asdict(spec.boot),
+        "mounts": [[mount.name, mount.target] for mount in spec.mounts],
+    }

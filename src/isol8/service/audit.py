@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import time
 from typing import Any
+
+import orjson
 
 from isol8.errors import Isol8Error
 from isol8.model import Command, Result
@@ -54,4 +55,5 @@ class AuditEntry:
             "totalMs": round((time.monotonic() - self._began) * 1000),
             "metadata": dict(self._command.metadata),
         }
-        _LOG.info("%s", json.dumps({name: value for name, value in entry.items() if value not in (None, {})}))
+        line = orjson.dumps({name: value for name, value in entry.items() if value not in (None, {})})
+        _LOG.info("%s", line.decode())
