@@ -169,6 +169,7 @@ class Command:
     setup_script: Content = b""  # bash, run before the program
     packages: tuple[str, ...] = ()  # requirements in the normal form of the runtime's ecosystem
     metadata: Mapping[str, str] = field(default_factory=dict)
+    timings: bool = False  # whether the result tells how long each phase took
     warnings: tuple[str, ...] = ()
 
 
@@ -224,6 +225,7 @@ class Result:
     files: Mapping[str, Content] = field(default_factory=dict)
     file_errors: Mapping[str, str] = field(default_factory=dict)
     network_log: tuple[NetworkRequest, ...] | None = None  # None: not wanted
+    timings: Mapping[str, float] | None = None  # milliseconds by phase; None: not wanted
     warnings: tuple[str, ...] = ()
 
 

@@ -42,6 +42,11 @@ class Pool:
         """Begin to fill. Returns at once."""
         self._top_up()
 
+    @property
+    def ready(self) -> int:
+        """How many wait."""
+        return len(self._warm)
+
     async def acquire(self) -> Sandbox:
         """A sandbox that nobody has used, with the pool's own limits. The caller must destroy it.
 

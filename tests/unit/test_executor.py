@@ -251,3 +251,38 @@ async def test_the_audit_log_names_what_ran_and_no_more(service: Service, caplog
 async def test_warm_sandboxes_are_made_for_every_runtime(make: Make, engine: ScriptedEngine) -> None:
     await make(pool={"bash": 2, "python": 1}).start()
     await until(lambda: len(engine.live) == 3)
+
+
+async def test_timings_are_told_to_who_asks(service: Service) -> None:
+    assert (await execute(service, "out x")).timings is None
+    timings = (await execute(service, "out x", options={"timings": True})).timings
+    assert list(timings) == ["queue", "checkout", "run"]
+    assert all(ms >= 0 for ms in timings.values())
+
+
+async def test_what_is_counted(make: Make, engine: ScriptedEngine) -> None:
+    service = make(pool={"python": 0, "bash": 0})
+    await execute(service, "exit 3")
+    await execute(service, "oom", "a session")
+    engine.failures = 1
+    with pytest.raises(EngineFailure):
+        await execute(service, "out x", runtime="python")
+    busy = asyncio.create_task(execute(service, "say begun; wait go"))
+    await engine.events["begun"].wait()
+
+    def said() -> set[str]:
+        return set(service.metrics.text().decode().splitlines())
+
+    wanted = {
+        'isol8_executions_total{outcome="completed",runtime="bash"} 1.0',
+        'isol8_executions_total{outcome="out_of_memory",runtime="bash"} 1.0',
+        'isol8_executions_total{outcome="refused",runtime="python"} 1.0',
+        "isol8_running 1.0",
+        "isol8_queued 0.0",
+        "isol8_sessions 1.0",
+        'isol8_phase_seconds_count{phase="run"} 2.0',
+    }
+    assert wanted <= said()
+    engine.events["go"].set()
+    await busy
+    await until(lambda: {"isol8_running 0.0", 'isol8_phase_seconds_count{phase="teardown"} 2.0'} <= said())

@@ -65,11 +65,19 @@ async def test_files_are_base64(client: httpx.AsyncClient) -> None:
 
 
 async def test_no_route_and_no_such_method(client: httpx.AsyncClient) -> None:
-    for path in ("/", "/nowhere", "/execute/", "/metrics"):
+    for path in ("/", "/nowhere", "/execute/", "/metrics/"):
         assert_problem(await client.get(path), 404, "no such route")
     answer = await client.get("/execute")
     assert_problem(answer, 405, "does not take GET")
     assert "POST" in answer.headers["allow"]
+
+
+async def test_metrics_are_for_who_has_a_key(client: httpx.AsyncClient) -> None:
+    await client.post("/execute", json=body("exit 0"))
+    answer = await client.get("/metrics")
+    assert answer.headers["content-type"].startswith("text/plain")
+    assert 'isol8_executions_total{outcome="completed",runtime="bash"} 1.0' in answer.text.splitlines()
+    assert_problem(await client.get("/metrics", headers={"Authorization": ""}), 401, "Missing Authorization header")
 
 
 @pytest.mark.parametrize("path", ["/execute", "/execute/stream", "/file"])
@@ -248,6 +256,7 @@ async def test_the_document_describes_every_route(client: httpx.AsyncClient) -> 
     document = (await client.get("/openapi.json")).json()
     assert set(document["paths"]) == {
         "/health", "/execute", "/execute/stream", "/file", "/sessions", "/session/{session_id}", "/runtimes",
+        "/metrics",
     }  # fmt: skip
     text = json.dumps(document)
     for name in (part.split('"')[0] for part in text.split("#/components/schemas/")[1:]):

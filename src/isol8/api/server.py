@@ -12,7 +12,7 @@ from fastapi.telemetry import TelemetryConfig
 from starlette.exceptions import HTTPException
 
 from isol8 import __version__
-from isol8.api import execute, files, health, problems, runtimes, sessions
+from isol8.api import execute, files, health, metrics, problems, runtimes, sessions
 from isol8.api.auth import Authentication
 from isol8.api.connection import BodyBounds
 from isol8.api.state import State
@@ -61,7 +61,7 @@ def create_api(
         telemetry=_NO_TELEMETRY,
     )
     app.state.isol8 = State(service, BodyBounds.of(config.policy))
-    for resource in (execute, files, sessions, runtimes, health):
+    for resource in (execute, files, sessions, runtimes, health, metrics):
         app.include_router(resource.router)
     app.add_exception_handler(Isol8Error, problems.on_error)
     app.add_exception_handler(HTTPException, problems.on_http_error)

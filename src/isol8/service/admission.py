@@ -54,9 +54,14 @@ class Admission:
         self._queued = 0
 
     @property
-    def calm(self) -> bool:
-        """Whether nothing is executed."""
-        return self._free == self._max_concurrent
+    def running(self) -> int:
+        """How many are executed."""
+        return self._max_concurrent - self._free
+
+    @property
+    def queued(self) -> int:
+        """How many wait."""
+        return self._queued
 
     def charge(self, caller: str) -> None:
         """Count one request. Raises RateLimited."""

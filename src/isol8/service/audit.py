@@ -26,6 +26,11 @@ class AuditEntry:
         self._began = time.monotonic()
         self._ending: dict[str, Any] = {"outcome": "abandoned"}  # by its caller, unless something else is noted
 
+    @property
+    def outcome(self) -> str:
+        """How it ended, as far as is known."""
+        return str(self._ending["outcome"])
+
     def finished(self, result: Result) -> None:
         """It ran to its end."""
         self._ending = {

@@ -35,6 +35,7 @@ from isol8.model import (
 from isol8.service.deadline import Deadline
 from isol8.service.installation import Installation
 from isol8.service.lease import Lease
+from isol8.service.metrics import Phases
 from isol8.service.network import BUNDLE_PATH
 from isol8.service.output import OutputFilter
 from isol8.sizes import format_size
@@ -58,6 +59,7 @@ class Execution:
         engine: Engine,
         egress: Egress | None,
         tasks: Tasks,
+        phases: Phases,
         installation: Installation | None = None,
     ) -> None:
         self._name = name
@@ -68,6 +70,7 @@ class Execution:
         self._egress = egress
         self._gate: OpenGate | None = None
         self._tasks = tasks
+        self._phases = phases
         self._installation = installation
         self._streams = {name: self._filter(command.output_bytes) for name in ("stdout", "stderr")}
         self._exit_code = _KILLED
@@ -94,11 +97,13 @@ class Execution:
             if setup:
                 await self._set_up(setup, setup_timeout_ms)
             before = await self._engine.usage(self._sandbox)
+            self._phases.end("checkout")
             started_at, clock = datetime.now(UTC), time.perf_counter()
             async with aclosing(self._run(plan)) as pieces:
                 async for piece in pieces:
                     yield piece
             wall_ms = round((time.perf_counter() - clock) * 1000)
+            self._phases.end("run")
             after = await self._usage_or(before)
             outcome = self._judge(before, after)
             for piece in self._last_words():
@@ -233,6 +238,7 @@ class Execution:
             files=files,
             file_errors=errors,
             network_log=log.entries if log and wanted else None,
+            timings=self._phases.ms if self._command.timings else None,
             warnings=warnings,
         )
 

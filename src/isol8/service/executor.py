@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import time
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import ExitStack, aclosing
@@ -21,6 +22,7 @@ from isol8.service.execution import Execution
 from isol8.service.installation import Installation, Installer
 from isol8.service.languages import Languages
 from isol8.service.lease import Lease
+from isol8.service.metrics import Metrics, Phases
 from isol8.service.readiness import Readiness
 from isol8.service.sessions import Sessions
 from isol8.service.templates import Templates
@@ -41,6 +43,7 @@ class Executor:
         tasks: Tasks,
         setup_timeout_ms: int,
         installer: Installer,
+        metrics: Metrics,
     ) -> None:
         self._engine = engine
         self._egress = egress
@@ -52,6 +55,7 @@ class Executor:
         self._setup_timeout_ms = setup_timeout_ms
         self._installer = installer
         self._readiness = Readiness(admission)
+        self._metrics = metrics
 
     async def stream(self, command: Command, caller: str, session_id: str | None = None) -> AsyncGenerator[Event, None]:
         """Started, then what the program writes, then Finished; in a fresh sandbox, or in the caller's session.
@@ -65,10 +69,13 @@ class Executor:
         self._admission.charge(caller)
         entry = AuditEntry(name := str(uuid.uuid4()), command, caller, session_id)
         installation = self._installer.installation(command, caller)
+        phases = Phases()
         try:
-            lease = await self._lease(spec, installation, caller, session_id)
+            lease = await self._lease(spec, installation, caller, session_id, phases)
             try:
-                execution = Execution(name, command, lease, self._engine, self._egress, self._tasks, installation)
+                execution = Execution(
+                    name, command, lease, self._engine, self._egress, self._tasks, phases, installation
+                )
                 async with aclosing(execution.events(plan, setup, self._setup_timeout_ms)) as events:
                     async for event in events:
                         if isinstance(event, Finished):
@@ -82,21 +89,31 @@ class Executor:
         finally:
             installation.close()
             entry.write()
+            self._metrics.ended(command.runtime, entry.outcome, phases)
 
-    async def _lease(self, spec: SandboxSpec, installation: Installation, caller: str, session_id: str | None) -> Lease:
+    async def _lease(
+        self, spec: SandboxSpec, installation: Installation, caller: str, session_id: str | None, phases: Phases
+    ) -> Lease:
         """A place among those that run, and a sandbox; both go back with the lease."""
         with ExitStack() as undo:
             if session_id is None:
                 await self._admission.enter(caller)
                 undo.callback(self._admission.leave)
+                phases.end("queue")
                 sandbox = await self._make(await installation.prepare(spec, None))
                 lease = Lease(sandbox, lambda running: self._discard(sandbox))
             else:
-                lease = await self._lease_session(spec, installation, caller, session_id, undo)
+                lease = await self._lease_session(spec, installation, caller, session_id, phases, undo)
             return lease.and_then(undo.pop_all().close)
 
     async def _lease_session(
-        self, spec: SandboxSpec, installation: Installation, caller: str, session_id: str, undo: ExitStack
+        self,
+        spec: SandboxSpec,
+        installation: Installation,
+        caller: str,
+        session_id: str,
+        phases: Phases,
+        undo: ExitStack,
     ) -> Lease:
         """The session's turn is waited for before the place: a busy session does not keep others from running."""
         session = self._sessions.join(caller, session_id)
@@ -107,12 +124,18 @@ class Executor:
             turn.callback(session.end_turn)
             await self._admission.enter(caller)
             undo.callback(self._admission.leave)
+            phases.end("queue")
             lease = await session.lease(await installation.prepare(spec, session.sandbox), self._make)
             turn.pop_all()  # the lease ends it
         return lease
 
     def _discard(self, sandbox: Sandbox) -> None:
-        self._tasks.start(self._engine.destroy(sandbox))
+        self._tasks.start(self._tear_down(sandbox))
+
+    async def _tear_down(self, sandbox: Sandbox) -> None:
+        began = time.perf_counter()
+        await self._engine.destroy(sandbox)
+        self._metrics.torn_down(time.perf_counter() - began)
 
     async def _make(self, spec: SandboxSpec) -> Sandbox:
         return await self._templates.acquire(spec)

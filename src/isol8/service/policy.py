@@ -63,6 +63,7 @@ def to_command(body: ExecuteBody, config: Config, standing: SandboxSpec | None =
         setup_script=request.setup_script or b"",
         packages=_packages(request, config),
         metadata=request.metadata or {},
+        timings=bool(options.timings),
         warnings=_warnings(options, network),
     )
     _check_sizes(command, config)

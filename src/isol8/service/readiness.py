@@ -34,7 +34,7 @@ class Readiness:
 
     def _next(self) -> None:
         self._timer = None
-        if not self._admission.calm:
+        if self._admission.running:
             self._wait(_CALM_S)
             return
         session = next(iter(self._waiting))

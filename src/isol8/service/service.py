@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from functools import partial
 
 from isol8.config import Config
 from isol8.egress.client import Egress
@@ -16,6 +17,7 @@ from isol8.service.executor import Executor
 from isol8.service.fetch import Fetcher
 from isol8.service.installation import Installer
 from isol8.service.languages import Languages
+from isol8.service.metrics import Metrics
 from isol8.service.packages import PackageSource, make_layers
 from isol8.service.policy import default_limits, to_command
 from isol8.service.sessions import Sessions
@@ -41,6 +43,7 @@ class Service:
         self._layers = make_layers(packages, engine, config, installed) if packages else None
         self._engine = engine = HoldingEngine(engine, self._layers) if self._layers else engine
         self._tasks = Tasks()
+        self.metrics = Metrics()
         self._fetcher = Fetcher(config.policy.max_code_size)
         self.languages = Languages(runtimes, installed)
         self.sessions = self._make_sessions()
@@ -62,7 +65,17 @@ class Service:
             self._tasks,
             config.policy.setup_timeout_ms,
             Installer(self._layers, self._templates, engine, admission),
+            self.metrics,
         )
+        self._watch(admission)
+
+    def _watch(self, admission: Admission) -> None:
+        self.metrics.watch("isol8_running", "Executions that have a place.", lambda: admission.running)
+        self.metrics.watch("isol8_queued", "Executions that wait for one.", lambda: admission.queued)
+        self.metrics.watch("isol8_sessions", "Live sessions.", lambda: self.sessions.count)
+        pools = self._templates.pools()
+        ready = {name: partial(getattr, pool, "ready") for name, pool in pools.items()}
+        self.metrics.watch_each("isol8_warm_sandboxes", "Sandboxes that are ready.", "runtime", ready)
 
     def _make_sessions(self) -> Sessions:
         cleanup, policy = self._config.cleanup, self._config.policy

@@ -50,6 +50,11 @@ class Sessions:
         session = self._sessions.get((caller, name))
         return session.spec if session else None
 
+    @property
+    def count(self) -> int:
+        """How many there are, of all callers."""
+        return len(self._sessions)
+
     def list(self, caller: str) -> list[SessionInfo]:
         """The caller's own."""
         return [

@@ -127,6 +127,10 @@ class Templates:
         pool.start()
         return _Template(share, need, pool)
 
+    def pools(self) -> Mapping[str, Pool]:
+        """Those without packages, by runtime."""
+        return self._pools
+
     def covering(self, runtime: str, requirements: tuple[str, ...]) -> Share | None:
         """A share of the layer of a configured template that has all of these; the caller closes it."""
         wanted = set(requirements)

@@ -22,6 +22,14 @@ class UsageAnswer(Strict):
     peak_memory_bytes: int
 
 
+class TimingsAnswer(Strict):
+    """How long each phase of an execution took, in milliseconds."""
+
+    queue: float
+    checkout: float
+    run: float
+
+
 class NetworkLogEntry(Strict):
     """A request through the proxy. `path` is null where the proxy does not see it."""
 
@@ -53,6 +61,7 @@ class ResultAnswer(Strict):
     files: dict[str, str] | None = None
     file_errors: dict[str, str] | None = None
     network_logs: list[NetworkLogEntry] | None = None
+    timings: TimingsAnswer | None = None
     warnings: list[str] | None = None
 
 
@@ -191,6 +200,8 @@ def result_values(result: Result) -> dict[str, Any]:
         body["fileErrors"] = dict(result.file_errors)
     if result.network_log is not None:
         body["networkLogs"] = [network_entry(request) for request in result.network_log]
+    if result.timings is not None:
+        body["timings"] = {phase: round(ms, 3) for phase, ms in result.timings.items()}
     if result.warnings:
         body["warnings"] = list(result.warnings)
     return body

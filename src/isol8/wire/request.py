@@ -103,6 +103,7 @@ class ExecutionOptions(Strict):
     network: Network | None = None
     network_filter: NetworkFilter | None = Field(None, description='What `network: "filtered"` reaches.')
     log_network: bool | None = Field(None, description="Whether the result tells of every request.")
+    timings: bool | None = Field(None, description="Whether the result tells how long each phase took.")
     memory_limit: Size | None = Field(None, description='Memory with all files, e.g. "512m".')
     cpu_limit: Annotated[float, Field(gt=0)] | None = Field(None, description="Cores; 0.5 is half of one.")
     pids_limit: Annotated[int, Field(gt=0, le=2**22)] | None = Field(None, description="Processes and threads.")
