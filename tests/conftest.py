@@ -59,7 +59,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def _require_root() -> None:
-    if engines.CURRENT["engine"] == "docker" and not daemon.reachable():
+    if engines.of_docker() and not daemon.reachable():
         pytest.skip("there is no Docker daemon")
     if os.geteuid() != 0:
         pytest.skip("the native engine needs root")

@@ -76,7 +76,12 @@ def serve(config: Config, announce: Callable[[str, int], None]) -> int:
             executables = _can_install(config, supervision.installed)
             source = PackageSource(KeeperClient(keeper_address), egress, index, executables)
             application = create_api(
-                config, engine, supervision.installed, egress if filtered else None, source if packages else None
+                config,
+                engine,
+                supervision.installed,
+                egress if filtered else None,
+                source if packages else None,
+                lambda: os.getppid() != owner,
             )
             _run_api(application, _bounds(config), listener, owner, greet)
 

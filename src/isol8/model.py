@@ -82,7 +82,8 @@ class Mount:
 class SandboxSpec:
     """What a sandbox is made from. Which of it a live sandbox can change is the engine's to say (`Engine.template`).
 
-    `image` is for engines that have images; empty is the engine's own.
+    `image` is for engines that have images; empty is the engine's own. `kept`: whether it should outlive a crash of the
+    server, where the engine can make such.
     """
 
     runtime: str
@@ -91,6 +92,7 @@ class SandboxSpec:
     network: Network = Network.NONE
     image: str = ""
     mounts: tuple[Mount, ...] = ()
+    kept: bool = False
 
 
 @dataclass(frozen=True, slots=True)

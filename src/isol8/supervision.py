@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 NOBODY = 65534
 _LOG = logging.getLogger("isol8.launcher")
 _SWEEP_TIMEOUT_S = 5
+_MARGIN_S = 60.0
 _RUNTIMES_DIR = "/opt/isol8"
 _USUAL_PATH = ("/usr/local/bin", "/usr/bin", "/bin")
 
@@ -83,7 +84,8 @@ def supervise(config: Config, owner: int, index: MachineIndex) -> Iterator[Super
         image, installed = asyncio.run(_look_at_image(config))
         if "python" not in installed:
             raise EngineFailure("the image has no python3; every sandbox needs it")
-        options = _docker_options(config, owner, image, installed)
+        outlive = {"home": _sessions_dir(config), "patience_s": _patience_s(config)}
+        options = _docker_options(config, owner, image, installed) | outlive
         yield Supervision("isol8.engines.docker.supervisor", options, installed, lambda: _sweep_docker(config, owner))
         return
     installed = find_installed(config.data_dir)
@@ -176,7 +178,24 @@ def _docker_options(config: Config, owner: int, image: str, installed: Mapping[s
         "runtime": config.docker.runtime,
         "image": image,
         "environment": {"PATH": path, "HOME": "/sandbox", "LANG": "C.UTF-8"},
+        "home": "",
+        "patience_s": 0.0,
     }
+
+
+def _sessions_dir(config: Config) -> str:
+    """Where is noted down which sessions should outlive a crash."""
+    return os.path.join(os.path.abspath(config.data_dir), "sessions")
+
+
+def _patience_s(config: Config) -> float:
+    """How long a session's sandbox waits for a server that comes back: as long as one that is there could have left it
+    without a word. 0 is for ever."""
+    if not config.cleanup.auto_prune:
+        return 0.0
+    policy = config.policy
+    longest_ms = policy.timeout_ms + policy.setup_timeout_ms + config.packages.build_timeout_ms
+    return (config.cleanup.max_container_age_ms + longest_ms) / 1000 + _MARGIN_S
 
 
 def _sweep_cgroups(hierarchy: Hierarchy, owner: int) -> None:
@@ -197,9 +216,11 @@ def _sweep_docker(config: Config, owner: int) -> None:
     """Containers carry their server's label. Without anybody attached they end by themselves, and what cannot be
     removed now (the daemon is gone, perhaps) is at the next start."""
     from isol8.engines.docker import owners
+    from isol8.engines.docker.records import records_in
 
     async def ask(docker: Docker) -> int:
-        return await owners.sweep(docker, owners.owner_label(owner))
+        records = records_in(_sessions_dir(config), owners.machine())
+        return await owners.sweep_own(docker, owners.owner_label(owner), records)
 
     try:
         asyncio.run(with_daemon(config, ask))

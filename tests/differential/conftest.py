@@ -18,7 +18,7 @@ IMAGE = "isol8/sandbox:latest"
 @pytest.fixture(scope="session")
 def image_files() -> Iterator[Path | None]:
     """The image, unpacked; None where sandboxes see the machine's own files."""
-    if engines.CURRENT["engine"] != "docker":
+    if not engines.of_docker():
         yield None
         return
     directory = Path(tempfile.mkdtemp(prefix="image-"))

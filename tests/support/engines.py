@@ -9,8 +9,10 @@ from __future__ import annotations
 
 from fnmatch import fnmatchcase
 
-ENGINES = ("native", "docker", "gvisor")
+ENGINES = ("native", "docker", "gvisor", "docker-runsc", "podman")
 CURRENT = {"engine": "native"}
+# Those of the Docker engine: by itself, with every container under gVisor, and with Podman's socket in Docker's place.
+_OF_DOCKER = ("docker", "docker-runsc", "podman")
 
 # Pattern of a test's id below tests/, without its brackets → reason.
 Reasons = dict[str, str]
@@ -57,6 +59,8 @@ _CLOCK = "the program's own clock of processor time is gVisor's, and not that of
 _LAYERS = "takes layers of the native engine away; see tests/docker"
 _NO_NETWORK = "filtered networks and packages are the native engine's so far, and with them these processes"
 _PARTS = {f"contract/test_recovery.py::*{part}?": _NO_NETWORK for part in ("proxy", "keeper")}
+DIFFERENCES["docker-runsc"] = {}
+DIFFERENCES["podman"] = {}
 NOT_ABOUT: dict[str, Reasons] = {
     "native": {"docker/*": "the Docker engine by itself"},
     "docker": {
@@ -80,6 +84,8 @@ NOT_ABOUT: dict[str, Reasons] = {
         "docker/*": "the Docker engine by itself",
     },
 }
+NOT_ABOUT["docker-runsc"] = {}
+NOT_ABOUT["podman"] = {}
 # In /dev, beyond the usual: what programs can do with them is bounded (queues by a resource limit).
 _DEVICES = {
     "native": set[str](),
@@ -91,6 +97,17 @@ _DEVICES = {
 def reason(table: dict[str, Reasons], test: str) -> str | None:
     """Why a test is in a table for the engine in use; None when it is not."""
     return next((why for pattern, why in table[CURRENT["engine"]].items() if fnmatchcase(test, pattern)), None)
+
+
+def of_docker() -> bool:
+    """Whether sandboxes are containers."""
+    return CURRENT["engine"] in _OF_DOCKER
+
+
+def environment() -> dict[str, str]:
+    """What chooses the engine in use for a server."""
+    chosen = {"ISOL8_ENGINE": "docker" if of_docker() else CURRENT["engine"]}
+    return chosen | ({"ISOL8_DOCKER_RUNTIME": "runsc"} if CURRENT["engine"] == "docker-runsc" else {})
 
 
 def more_devices() -> set[str]:

@@ -108,7 +108,7 @@ def started(pid: int) -> bytes | None:
 def cgroups(server_pid: int | None = None) -> list[str]:
     """Directories of sandboxes, in every hierarchy, at its top or in a group that was made over to an ordinary user; of
     one server when its main process is given."""
-    if engines.CURRENT["engine"] == "docker":
+    if engines.of_docker():
         return [path for container in daemon.containers(server_pid) for path in _cgroups_of(container["Id"])]
     name = "isol8-*" if server_pid is None else f"isol8-{server_pid}-*"
     return sorted(
@@ -120,8 +120,8 @@ def cgroups(server_pid: int | None = None) -> list[str]:
 
 
 def _cgroups_of(container: str) -> list[str]:
-    """Where Docker's two cgroup drivers put a container, on both versions."""
-    places = (f"docker/{container}", f"system.slice/docker-{container}.scope")
+    """Where Docker's two cgroup drivers put a container, and Podman's, on both versions."""
+    places = (f"docker/{container}", f"system.slice/docker-{container}.scope", f"libpod_parent/libpod-{container}")
     return sorted(
         directory
         for place in places
@@ -132,7 +132,7 @@ def _cgroups_of(container: str) -> list[str]:
 
 def cgroups_of_sandbox(server_pid: int, sandbox: str) -> list[str]:
     """The directories of one sandbox, by the id that its executions' results have."""
-    if engines.CURRENT["engine"] == "docker":
+    if engines.of_docker():
         named = [each for each in daemon.containers(server_pid) if f"/isol8-{sandbox}" in each["Names"]]
         return [path for container in named for path in _cgroups_of(container["Id"])]
     return [path for path in cgroups(server_pid) if sandbox in path]

@@ -1,9 +1,15 @@
-"""A Podman service of a test's own, with its storage and all else in one directory."""
+"""A Podman service of a test's own, with its storage and all else in one directory.
+
+`python -m tests.support.podman COMMAND…` runs a command beside one, which takes the place of the suite's Docker daemon
+for it, and has its image.
+"""
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -36,3 +42,13 @@ def running(image: str) -> Iterator[str]:
         for place in machine.mounts_below(directory):
             subprocess.run(["umount", place], check=True)
         shutil.rmtree(directory)
+
+
+def main() -> int:
+    """Run the command that the arguments are; its exit status."""
+    with running("isol8/sandbox:latest") as address:
+        return subprocess.run(sys.argv[1:], env=os.environ | {"DOCKER_HOST": address}, check=False).returncode
+
+
+if __name__ == "__main__":
+    sys.exit(main())

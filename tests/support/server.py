@@ -80,7 +80,7 @@ class Server:
 
 def uses_docker() -> bool:
     """Whether the servers' sandboxes are containers."""
-    return engines.CURRENT["engine"] == "docker"
+    return engines.of_docker()
 
 
 def free_port() -> int:
@@ -92,7 +92,7 @@ def free_port() -> int:
 
 def _environment(mark: str, port: int, key: str | None, temporary: Path, extra: Mapping[str, str]) -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith("ISOL8_")}
-    own = {"ISOL8_HOST": "127.0.0.1", "ISOL8_PORT": str(port), "ISOL8_ENGINE": engines.CURRENT["engine"]}
+    own = {"ISOL8_HOST": "127.0.0.1", "ISOL8_PORT": str(port)} | engines.environment()
     if key is not None:
         own["ISOL8_API_KEY"] = key
     if "ISOL8_DATA_DIR" in os.environ:

@@ -113,6 +113,8 @@ class ScriptedEngine:
 
     def __init__(self) -> None:
         self.live: dict[str, ScriptedSandbox] = {}
+        self.notes: dict[str, dict[str, object]] = {}
+        self.left: dict[str, ScriptedSandbox] = {}  # by a server that has crashed
         self.events: defaultdict[str, asyncio.Event] = defaultdict(asyncio.Event)
         self.calls: Counter[str] = Counter()
         self.failures = 0
@@ -169,6 +171,20 @@ class ScriptedEngine:
         if sandbox.id not in self.live:
             raise EngineFailure("the sandbox is gone")
         return Usage(cpu_ms=7, peak_memory_bytes=4096, oom_kills=self.live[sandbox.id].oom_kills)
+
+    async def keep(self, sandbox: Sandbox, note: dict[str, object]) -> None:
+        self.calls["keep"] += 1
+        self.notes[sandbox.id] = note
+
+    async def kept(self) -> list[str]:
+        return list(self.left)
+
+    async def adopt(self, name: str) -> tuple[Sandbox, dict[str, object]]:
+        if name not in self.left:
+            raise EngineFailure("the container has ended")
+        self.live[name] = sandbox = ScriptedSandbox(name, self.left[name].spec, self)
+        del self.left[name]
+        return sandbox, self.notes[name]
 
     async def destroy(self, sandbox: Sandbox) -> None:
         sandbox.disconnect()

@@ -10,6 +10,7 @@ from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from isol8.api.problems import problem
+from isol8.service.callers import caller_name
 
 _CALLER = "isol8.caller"
 _OPEN = ("/health", {"GET", "HEAD"})
@@ -49,7 +50,7 @@ class Authentication:
     def _identify(self, key: bytes) -> str | None:
         digest = hashlib.sha256(key).digest()
         matches = [hmac.compare_digest(digest, known) for known in self._digests]
-        return f"key{matches.index(True) + 1}" if any(matches) else None
+        return caller_name(matches.index(True)) if any(matches) else None
 
 
 def _bearer(scope: Scope) -> bytes | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -36,9 +36,11 @@ def create_api(
     installed: Mapping[str, Install],
     egress: Egress | None = None,
     packages: PackageSource | None = None,
+    crashed: Callable[[], bool] = lambda: False,
 ) -> FastAPI:
     """The application. `installed` are the runtimes on this machine, by name; `egress` is there when the policy lets
-    sandboxes have a filtered network, `packages` when it lets them have packages.
+    sandboxes have a filtered network, `packages` when it lets them have packages. `crashed` tells at the end whether
+    the server around it has crashed.
 
     Its lifespan starts the engine, and closes it with all that was made; startup raises EngineFailure.
     """
@@ -50,7 +52,7 @@ def create_api(
         try:
             yield
         finally:
-            await service.close()
+            await service.close(crashed=crashed())
 
     app = FastAPI(
         title="isol8",

@@ -1,6 +1,7 @@
 """What an engine is. It makes and destroys sandboxes, and knows nothing of languages.
 
 An engine gives seven things: `create`, the byte stream of a sandbox, `limit`, `mount`, `listen`, `usage`, `destroy`.
+Where sandboxes can outlive a crash of the server, `keep`, `kept` and `adopt` do something too.
 Everything that happens inside a sandbox goes over that stream to the runner, through `Sandbox` (engines/sandbox.py),
 which is the same for every engine.
 """
@@ -68,6 +69,17 @@ class Engine(Protocol):
 
     async def usage(self, sandbox: Sandbox) -> Usage:
         """What the sandbox has consumed, read outside it."""
+
+    async def keep(self, sandbox: Sandbox, note: dict[str, object]) -> None:
+        """Have a sandbox that was made so (`SandboxSpec.kept`) outlive a crash of the server, with a JSON object for
+        whoever adopts it; a later one takes its place. Does nothing where the engine cannot. Raises EngineFailure."""
+
+    async def kept(self) -> list[str]:
+        """Ids of sandboxes that wait to be adopted. Raises EngineFailure."""
+
+    async def adopt(self, name: str) -> tuple[Sandbox, dict[str, object]]:
+        """One of those, ready, and its note; what had been running in the foreground is ended. The caller must
+        `destroy` it. Raises EngineFailure, and the sandbox is gone then."""
 
     async def destroy(self, sandbox: Sandbox) -> None:
         """Kill everything in the sandbox and free all it held. Idempotent; returns when it is gone."""

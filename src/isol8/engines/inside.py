@@ -15,11 +15,13 @@ from isol8.kernel import privileges
 from isol8.kernel.pipe_gates import PipeGate
 from isol8.runner.files import write_file
 from isol8.runner.loop import Boot, Runner
+from isol8.runner.resumption import Keeping
 
 
 def main(settings: dict[str, Any]) -> NoReturn:
     """Become the runner. `settings` has `environment`, what programs start with, on top of what the image sets where
-    `inherit` is true; and `boot` (`isol8.model.Boot`)."""
+    `inherit` is true; `boot` (`isol8.model.Boot`); and `keeping` (token in hexadecimal, patience in seconds) or
+    None."""
     # Nobody may trace the runner or read it in /proc, though the user is the same.
     privileges.set_dumpable(False)
     os.umask(0o022)
@@ -31,7 +33,7 @@ def main(settings: dict[str, Any]) -> NoReturn:
     os.environ.clear()
     os.environ.update(inherited | settings["environment"])
     os.chdir("/sandbox")
-    boot = settings["boot"]
+    boot, kept = settings["boot"], settings["keeping"]
     path, argv = boot["path"], [os.fsencode(value) for value in boot["argv"]]
     gate = PipeGate(path, lambda content: write_file(path, content)) if boot["pipe"] else None
     Runner(
@@ -40,6 +42,7 @@ def main(settings: dict[str, Any]) -> NoReturn:
         lambda: privileges.set_dumpable(True),
         gate,
         output,
+        Keeping(bytes.fromhex(kept[0]), kept[1]) if kept else None,
     ).serve()
 
 

@@ -4,15 +4,20 @@ One message is one JSON object. Requests carry `id` and `op`; the answer carries
 `error` (with `conflict` true when the kernel refused other limits, or a port). The answer to `create` brings one
 descriptor: the sandbox's stream. So does the answer to `listen`: a socket that listens on the sandbox's own loopback.
 
-    ready    → fixed: names of the limits that a live sandbox keeps. Requests are read only once the supervisor can
-               create
-    create   sandbox, runtime, limits, network, image, boot, mounts
+    ready    → fixed: names of the limits that a live sandbox keeps; keeps: whether sandboxes may outlive a crash.
+               Requests are read only once the supervisor can create
+    create   sandbox, runtime, limits, network, image, boot, mounts, kept: whether it may outlive a crash
                              → groups (controller → directory), version; {} where this machine does not have the cgroup
     limit    sandbox, limits                            → {}
     usage    sandbox                                    → usage: for a sandbox whose cgroup is not on this machine
     mount    sandbox, mounts ([name, target], …)        → {}
     listen   sandbox, port                              → {}
     destroy  sandbox                                    → {} when it is gone
+    keep     sandbox, note (any object)                 → {}: it does outlive a crash, from now on
+    kept                                                → kept: names of sandboxes that nobody is connected to
+    adopt    sandbox                                    → what `create` answers and brings; request: what it was made
+                                                          from, with its limits now; note; token (hexadecimal): see
+                                                          runner/resumption.py
 """
 
 from __future__ import annotations

@@ -17,6 +17,7 @@ from isol8.errors import EngineFailure, InvalidRequest, Isol8Error, NotFound, Sa
 from isol8.model import Content, Plan, SandboxSpec
 from isol8.runner import frames
 from isol8.runner.frames import Decoder, ProtocolError, encode, encode_content, encode_fields
+from isol8.runner.resumption import Watch
 
 _MAX_ANSWER_BYTES = 1024 * 1024
 _KILL_TIMEOUT_S = 1.0
@@ -80,12 +81,16 @@ class _Channel:
 
 
 class Connection(asyncio.Protocol):
-    """The byte stream to a runner, cut into frames and dealt out to channels. `close` it."""
+    """The byte stream to a runner, cut into frames and dealt out to channels. `close` it.
 
-    def __init__(self) -> None:
+    With `mark`, it may begin in the middle of something: what comes before the mark is ignored.
+    """
+
+    def __init__(self, mark: bytes = b"") -> None:
         self.lost = False
         self.ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._transport: asyncio.Transport | None = None
+        self._watch = Watch(mark) if mark else None
         self._decoder = Decoder(_MAX_ANSWER_BYTES)
         self._channels: dict[int, _Channel] = {}
         self._number = 0
@@ -99,6 +104,13 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """asyncio: bytes from the runner."""
+        if self._watch:
+            found = self._watch.find(data)
+            if found is None:
+                return
+            self._watch, (_, data) = None, found
+            if not self.ready.done():
+                self.ready.set_result(None)
         try:
             for kind, number, payload in self._decoder.feed(data):
                 self._deal(kind, number, payload)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import os
+import secrets
 import socket
 import uuid
 from collections.abc import Hashable
@@ -20,7 +21,8 @@ from isol8.engines.sandbox import Connection, Sandbox
 from isol8.errors import Conflict, EngineFailure
 from isol8.kernel import peers
 from isol8.kernel.cgroups import Group
-from isol8.model import Limits, Mount, Network, SandboxSpec, Usage
+from isol8.model import Boot, Limits, Mount, Network, SandboxSpec, Usage
+from isol8.runner.resumption import TOKEN_BYTES, resume, resumed
 
 # For a machine that is slow, or busy: nothing waits this long where all is well.
 _READY_TIMEOUT_S = 60
@@ -44,6 +46,7 @@ class SupervisedEngine:
         self._address = address
         self._uid = uid
         self._fixed: tuple[str, ...] = ()  # the limits that a live sandbox keeps
+        self._keeps = False
         self._connection: socket.socket | None = None
         self._connecting = asyncio.Lock()
         self._answers: dict[int, asyncio.Future[tuple[protocol.Message, list[int]]]] = {}
@@ -55,12 +58,12 @@ class SupervisedEngine:
         kept = (getattr(spec.limits, name) for name in self._fixed)
         # A filtered network is a sandbox's own loopback as well, with a socket on it for each execution.
         network = Network.NONE if spec.network is Network.FILTERED else spec.network
-        return (spec.runtime, network, spec.image, *kept)
+        return (spec.runtime, network, spec.image, spec.kept and self._keeps, *kept)
 
     async def start(self) -> None:
         """Connect, and wait until sandboxes can be made. Raises EngineFailure."""
         message, _ = await self._ask("ready", "")
-        self._fixed = tuple(message["fixed"])
+        self._fixed, self._keeps = tuple(message["fixed"]), message["keeps"]
 
     async def close(self) -> None:
         """Let go of the supervisor, which then destroys what this process made."""
@@ -131,13 +134,42 @@ class SupervisedEngine:
     async def create(self, spec: SandboxSpec) -> Sandbox:
         """See Engine."""
         name = uuid.uuid4().hex[:16]
-        message, descriptors = await self._ask("create", name, **_described(spec))
-        stream = socket.socket(fileno=descriptors[0])
+        message, descriptors = await self._ask("create", name, **_described(spec), kept=spec.kept and self._keeps)
+        return await self._connect(name, spec, message, descriptors[0])
+
+    async def keep(self, sandbox: Sandbox, note: dict[str, object]) -> None:
+        """See Engine."""
+        if sandbox.spec.kept and self._keeps:
+            await self._ask("keep", sandbox.id, note=note)
+
+    async def kept(self) -> list[str]:
+        """See Engine."""
+        if not self._keeps:
+            return []
+        message, _ = await self._ask("kept", "")
+        return list(message["kept"])
+
+    async def adopt(self, name: str) -> tuple[Sandbox, dict[str, object]]:
+        """See Engine."""
+        message, descriptors = await self._ask("adopt", name)
+        token = bytes.fromhex(message["token"])
+        return await self._connect(name, _spec(message["request"]), message, descriptors[0], token), message["note"]
+
+    async def _connect(
+        self, name: str, spec: SandboxSpec, message: protocol.Message, descriptor: int, token: bytes = b""
+    ) -> Sandbox:
+        """The sandbox behind a stream, when it is ready; with `token`, one that had another server before."""
+        stream = socket.socket(fileno=descriptor)
         stream.setblocking(False)
         self._groups[name] = Group(message["version"], message["groups"]) if "groups" in message else None
-        _, connection = await asyncio.get_running_loop().create_unix_connection(Connection, sock=stream)
+        number = secrets.token_bytes(TOKEN_BYTES)
+        _, connection = await asyncio.get_running_loop().create_unix_connection(
+            lambda: Connection(resumed(number) if token else b""), sock=stream
+        )
         sandbox = Sandbox(name, spec, connection)
         try:
+            if token:
+                connection.send(resume(token, number))
             async with asyncio.timeout(_READY_TIMEOUT_S):
                 await connection.ready
         except BaseException as error:
@@ -199,3 +231,17 @@ def _described(spec: SandboxSpec) -> dict[str, Any]:
         "boot": dataclasses.asdict(spec.boot),
         "mounts": [[mount.name, mount.target] for mount in spec.mounts],
     }
+
+
+def _spec(request: protocol.Message) -> SandboxSpec:
+    """What a sandbox that is adopted was made from."""
+    boot = request["boot"]
+    return SandboxSpec(
+        runtime=request["runtime"],
+        limits=Limits(**request["limits"]),
+        boot=Boot(**boot | {"modules": tuple(boot["modules"]), "argv": tuple(boot["argv"])}),
+        network=Network(request["network"]),
+        image=request["image"],
+        mounts=tuple(Mount(name=name, target=target) for name, target in request["mounts"]),
+        kept=True,
+    )

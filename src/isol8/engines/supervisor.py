@@ -64,8 +64,33 @@ class Sandboxes(Protocol):
     async def destroy(self, name: str) -> None:
         """End it; returns when nothing of it is left. One that does not exist is fine."""
 
+    @property
+    def keeping(self) -> Keeping | None:
+        """What makes some of them outlive a crash of the server, where the engine can."""
+
     async def close(self) -> None:
-        """Destroy them all."""
+        """Destroy them all, but those that are spared."""
+
+
+class Keeping(Protocol):
+    """Sandboxes that another API process, or another server, finds again."""
+
+    async def keep(self, name: str, note: dict[str, Any]) -> None:
+        """Note down one that was made to be kept, for whoever adopts it. A later note takes the place of an earlier
+        one. Raises EngineFailure."""
+
+    async def kept(self) -> list[str]:
+        """Those that can be adopted."""
+
+    async def adopt(self, name: str) -> tuple[protocol.Message, Group | None, int]:
+        """What is known of one (protocol.py), its cgroup and its stream, as `create` gives them. Raises EngineFailure,
+        and the sandbox is removed then."""
+
+    async def leave(self, name: str) -> bool:
+        """Whoever made it is gone: keep it for the next, if it was noted down. Whether it was."""
+
+    async def spare(self) -> None:
+        """The server has crashed: leave all, and let `close` destroy none of them."""
 
 
 class Startable(Sandboxes, Protocol):
@@ -79,16 +104,21 @@ Made = TypeVar("Made", bound=Startable)
 
 
 class Supervisor:
-    """Serves one API process at a time on `listener`: `client_uid` is its user. `open_` makes the sandboxes ready."""
+    """Serves one API process at a time on `listener`: `client_uid` is its user. `owner` is the process that stops it,
+    and `open_` makes the sandboxes ready."""
 
-    def __init__(self, listener: socket.socket, client_uid: int, open_: Callable[[], Awaitable[Sandboxes]]) -> None:
+    def __init__(
+        self, listener: socket.socket, owner: int, client_uid: int, open_: Callable[[], Awaitable[Sandboxes]]
+    ) -> None:
         self._listener = listener
+        self._owner = owner
         self._client_uid = client_uid
         self._open = open_
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:
-        """Serve until SIGTERM; then destroy everything. Raises EngineFailure, Refused."""
+        """Serve until SIGTERM; then destroy everything, but what is kept if it was not the owner who said so. Raises
+        EngineFailure, Refused."""
         loop = asyncio.get_running_loop()
         stop = asyncio.Event()
         loop.add_signal_handler(signal.SIGTERM, stop.set)
@@ -97,6 +127,8 @@ class Supervisor:
         accepting = asyncio.create_task(self._accept())
         await stop.wait()
         accepting.cancel()
+        if self._sandboxes.keeping and os.getppid() != self._owner:
+            await self._sandboxes.keeping.spare()
         await self._sandboxes.close()
 
     async def _accept(self) -> None:
@@ -118,7 +150,7 @@ class Supervisor:
 
 
 class Client:
-    """One connection of an API process. Its sandboxes end with it."""
+    """One connection of an API process. Its sandboxes end with it, or wait for the next one."""
 
     def __init__(self, connection: socket.socket, sandboxes: Sandboxes, spawn: Any) -> None:
         self._connection = connection
@@ -129,13 +161,18 @@ class Client:
         self._sending = asyncio.Lock()
 
     async def serve(self) -> None:
-        """Answer requests until the connection ends; then destroy what it made."""
+        """Answer requests until the connection ends; then destroy what it made and is not kept."""
         loop = asyncio.get_running_loop()
         loop.add_reader(self._connection, self._readable)
         await self._closed.wait()
         loop.remove_reader(self._connection)
         self._connection.close()
-        await asyncio.gather(*(self._sandboxes.destroy(name) for name in self._made))
+        await asyncio.gather(*(self._part(name) for name in self._made))
+
+    async def _part(self, name: str) -> None:
+        keeping = self._sandboxes.keeping
+        if not (keeping and await keeping.leave(name)):
+            await self._sandboxes.destroy(name)
 
     def _readable(self) -> None:
         try:
@@ -188,7 +225,7 @@ class Client:
     async def _carry_out(self, message: protocol.Message) -> tuple[protocol.Message, list[int]]:
         operation, name = message["op"], message["sandbox"]
         if operation == "ready":
-            return {"fixed": self._sandboxes.fixed}, []
+            return {"fixed": self._sandboxes.fixed, "keeps": self._sandboxes.keeping is not None}, []
         if operation == "create":
             self._made.add(name)
             group, stream = await self._sandboxes.create(name, message)
@@ -206,9 +243,29 @@ class Client:
         elif operation == "destroy":
             await self._sandboxes.destroy(name)
             self._made.discard(name)
+        elif self._sandboxes.keeping:
+            return await self._carry_over(self._sandboxes.keeping, operation, message)
         else:
             raise EngineFailure(f"unknown operation {operation}")
         return {}, []
+
+    async def _carry_over(
+        self, keeping: Keeping, operation: str, message: protocol.Message
+    ) -> tuple[protocol.Message, list[int]]:
+        """What there is to do about sandboxes that are kept."""
+        name = message["sandbox"]
+        if operation == "kept":
+            return {"kept": await keeping.kept()}, []
+        if operation == "keep":
+            await keeping.keep(name, message["note"])
+            return {}, []
+        if operation != "adopt":
+            raise EngineFailure(f"unknown operation {operation}")
+        known, group, stream = await keeping.adopt(name)
+        self._made.add(name)
+        if self._closed.is_set():
+            await self._part(name)
+        return known | ({"version": group.version, "groups": group.paths} if group else {}), [stream]
 
 
 def insist(found: list[Layer], *, strict: bool) -> None:
@@ -240,7 +297,7 @@ def supervise(listener: socket.socket, owner: int, client_uid: int, open_: Calla
     if os.getppid() != owner:
         return
     try:
-        asyncio.run(Supervisor(listener, client_uid, open_).run())
+        asyncio.run(Supervisor(listener, owner, client_uid, open_).run())
     except EngineFailure as error:
         sys.stderr.write(f"isol8: {error.message}\n")
         sys.stderr.flush()

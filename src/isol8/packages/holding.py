@@ -68,6 +68,26 @@ class HoldingEngine:
         """See Engine."""
         return await self._engine.usage(sandbox)
 
+    async def keep(self, sandbox: Sandbox, note: dict[str, object]) -> None:
+        """See Engine."""
+        await self._engine.keep(sandbox, note)
+
+    async def kept(self) -> list[str]:
+        """See Engine."""
+        return await self._engine.kept()
+
+    async def adopt(self, name: str) -> tuple[Sandbox, dict[str, object]]:
+        """See Engine. A sandbox whose layers are no more is not adopted."""
+        sandbox, note = await self._engine.adopt(name)
+        try:
+            shares = await self._layers.hold_again(sandbox.spec.mounts)
+        except BaseException:
+            await self._engine.destroy(sandbox)
+            raise
+        if shares:
+            self._shares[name] = shares
+        return sandbox, note
+
     async def destroy(self, sandbox: Sandbox) -> None:
         """See Engine."""
         try:

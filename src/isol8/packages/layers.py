@@ -175,3 +175,24 @@ class Layers:
         """A share of each layer among `mounts`, all of which are held already; other directories need none."""
         by_name = {entry.layer.name: entry for entry in self._entries.values()}
         return [Share(by_name[mount.name], mount.target) for mount in mounts if mount.name in by_name]
+
+    async def hold_again(self, mounts: Iterable[Mount]) -> list[Share]:
+        """A share of each layer among `mounts` of a sandbox that nobody held them for. Raises EngineFailure when one is
+        not there any more."""
+        shares: list[Share] = []
+        try:
+            for mount in mounts:
+                key, _, _ = mount.name.rpartition("-")
+                if not key:
+                    continue  # a directory of another kind
+                share = await self.find(Need("", (), key, mount.target, ()))
+                if share is None:
+                    raise EngineFailure("packages of the sandbox are not in the store any more")
+                shares.append(share)
+                if share.name != mount.name:
+                    raise EngineFailure("packages of the sandbox have been installed anew meanwhile")
+        except BaseException:
+            for share in shares:
+                share.close()
+            raise
+        return shares

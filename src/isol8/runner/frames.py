@@ -14,6 +14,7 @@ Integers are big-endian. A channel is a number the server picks for one exchange
     DATA   bytes                                         FAILED  error name, NUL, message
     END
     PREPARE  fork a worker for the next program, if none waits
+    RESUME  token, number: see resumption.py             RESUMED  the number
 
 The server trusts nothing in what it receives: `Decoder` bounds every length, and what a payload says is
 checked where it is used. Standard library only: this file is loaded inside sandboxes too.
@@ -25,8 +26,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-START, STDIN, KILL, PUT, GET, DATA, END, PREPARE = range(1, 9)
-READY, STDOUT, STDERR, EXIT, DONE, FAILED = range(16, 22)
+START, STDIN, KILL, PUT, GET, DATA, END, PREPARE, RESUME = range(1, 10)
+READY, STDOUT, STDERR, EXIT, DONE, FAILED, RESUMED = range(16, 23)
 
 HEADER_BYTES = 9
 # The pieces in which either side sends long contents.

@@ -4,7 +4,8 @@ Theory of operation. The runner sits in one `poll` over its stream from the serv
 and the pipes of the program that runs. It forks a worker before it says READY, so that a START only has to write the
 program file and let the worker go. When the main process is reaped, the pipes are drained of what they hold and EXIT is
 sent; children that live on keep their pipes, whose contents are dropped. The stream is the runner's reason to live:
-at its end it exits, and the kernel kills everything else in the pid namespace.
+at its end it exits, and the kernel kills everything else in the pid namespace. Where the stream does not end with its
+server (`Keeping`), the next server may resume, and what the one before had begun ends: its program and its files.
 
 Only the writes to the stream block: a server that does not read stops the program's output, not its memory.
 """
@@ -20,12 +21,15 @@ from isol8.runner import frames
 from isol8.runner.files import Upload, read_chunks, write_file
 from isol8.runner.frames import encode, unpack_fields
 from isol8.runner.program import Program
+from isol8.runner.resumption import resumed
 from isol8.runner.worker import Worker, fork_worker
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import NoReturn, Protocol
+
+    from isol8.runner.resumption import Keeping
 else:
     Protocol = object  # typing would be half a megabyte in every sandbox
 
@@ -97,6 +101,7 @@ class Runner:
         gate: Gate | None = None,
         output: int = -1,
         settle: Callable[[], None] = lambda: None,
+        keeping: Keeping | None = None,
     ) -> None:
         self._stream = stream
         self._output = stream if output < 0 else output
@@ -104,6 +109,7 @@ class Runner:
         self._on_fork = on_fork
         self._gate = gate
         self._settle = settle
+        self._keeping = keeping
         self._decoder = frames.Decoder(_MAX_REQUEST_BYTES)
         self._program: Program | None = None
         self._background: list[Worker] = []
@@ -150,7 +156,10 @@ class Runner:
             poll.register(descriptor, select.POLLIN)
         if program and program.stdin >= 0:
             poll.register(program.stdin, select.POLLOUT)
-        self._dispatch({descriptor for descriptor, _ in poll.poll()}, outputs, spilled)
+        events = poll.poll(self._keeping.wait_ms() if self._keeping else None)
+        if not events and self._keeping and self._keeping.wait_ms() == 0:
+            os._exit(0)  # no server has come back
+        self._dispatch({descriptor for descriptor, _ in events}, outputs, spilled)
 
     def _dispatch(self, ready: set[int], outputs: dict[int, int], spilled: dict[int, Worker]) -> None:
         program = self._program
@@ -214,11 +223,25 @@ class Runner:
         data = os.read(self._stream, 1 << 20)
         if not data:
             os._exit(0)
+        while self._keeping and (found := self._keeping.find(data)):
+            number, data = found
+            self._resume(number)
         for kind, channel, payload in self._decoder.feed(data):
             try:
                 self._request(kind, channel, payload)
             except OSError as error:
                 self._fail(channel, error)
+
+    def _resume(self, number: bytes) -> None:
+        """Another server: what the one before had begun is over. Background processes of its session are not."""
+        self._decoder = frames.Decoder(_MAX_REQUEST_BYTES)
+        for upload in self._uploads.values():
+            if upload:
+                upload.abort()
+        self._uploads.clear()
+        if self._program:
+            self._kill_all()
+        self._send(resumed(number))
 
     def _fail(self, channel: int, error: OSError) -> None:
         name = errno.errorcode.get(error.errno or 0, "EIO")
@@ -265,10 +288,12 @@ class Runner:
         self._program = Program(channel, worker, int(single["cap"]))
 
     def _kill(self, channel: int) -> None:
-        """SIGKILL to everything but this process, at once: kill(-1) holds the kernel's process list meanwhile.
+        """The program is over when this is confirmed, so that the next START finds the way clear."""
+        self._kill_all()
+        self._send(encode(frames.DONE, channel))
 
-        The program is over when this is confirmed, so that the next START finds the way clear.
-        """
+    def _kill_all(self) -> None:
+        """SIGKILL to everything but this process, at once: kill(-1) holds the kernel's process list meanwhile."""
         self._discard_held()
         if self._worker:
             self._worker.close()
@@ -279,7 +304,6 @@ class Runner:
             pass
         if self._program:
             self._finish(os.waitpid(self._program.pid, 0)[1])
-        self._send(encode(frames.DONE, channel))
 
     def _get(self, channel: int, fields: dict[str, bytes]) -> None:
         self._discard_held()  # who opens its program file waits for this very process

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterator
@@ -125,7 +126,8 @@ class Executor:
             await self._admission.enter(caller)
             undo.callback(self._admission.leave)
             phases.end("queue")
-            lease = await session.lease(await installation.prepare(spec, session.sandbox), self._make)
+            spec = dataclasses.replace(await installation.prepare(spec, session.sandbox), kept=True)
+            lease = await session.lease(spec, self._make)
             turn.pop_all()  # the lease ends it
         return lease
 

@@ -13,6 +13,7 @@ from isol8.model import Command, Network, SandboxSpec
 from isol8.packages.holding import HoldingEngine
 from isol8.runtimes.base import Install, Runtime
 from isol8.service.admission import Admission
+from isol8.service.callers import fingerprints
 from isol8.service.executor import Executor
 from isol8.service.fetch import Fetcher
 from isol8.service.installation import Installer
@@ -85,6 +86,7 @@ class Service:
             idle_s=cleanup.max_container_age_ms / 1000 if cleanup.auto_prune else None,
             max_per_caller=policy.max_sessions_per_key,
             max_users=self._config.max_queue + 1,
+            owners=fingerprints(self._config.api_keys),
         )
 
     def _warm_spec(self, runtime: Runtime, install: Install) -> SandboxSpec:
@@ -109,15 +111,19 @@ class Service:
         return dataclasses.replace(command, source=source)
 
     async def start(self) -> None:
-        """Start the engine and begin to fill the pools. Raises EngineFailure."""
+        """Start the engine, find the sessions that a crash has left, and begin to fill the pools. Raises
+        EngineFailure."""
         await self._engine.start()
+        await self.sessions.restore()
         self._templates.start()
 
-    async def close(self) -> None:
-        """End all sessions, destroy all sandboxes, close the engine."""
+    async def close(self, *, crashed: bool = False) -> None:
+        """End all sessions, destroy all sandboxes, close the engine. After a crash of what is around it, sessions are
+        left to the next server, if the engine can."""
         if self._layers:
             await self._layers.close()
-        await self.sessions.close()
+        if not crashed:
+            await self.sessions.close()
         await self._templates.close()
         await self._tasks.finish()
         await self._engine.close()

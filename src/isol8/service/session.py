@@ -17,6 +17,7 @@ from isol8.engines.sandbox import Sandbox
 from isol8.errors import Conflict, EngineFailure, NotFound
 from isol8.model import Content, SandboxSpec
 from isol8.service.lease import Lease
+from isol8.service.notes import SessionNote
 from isol8.tasks import Tasks
 
 _NEW_SANDBOX = "The session's sandbox had ended; this is a new one, without its files and processes"
@@ -26,18 +27,37 @@ Transferred = TypeVar("Transferred")
 
 
 class Session:
-    """`users` counts those who execute, wait or move files: a session without any is idle."""
+    """`users` counts those who execute, wait or move files: a session without any is idle. `owner` is the fingerprint
+    of the key that makes it."""
 
-    def __init__(self, name: str, engine: Engine, tasks: Tasks) -> None:
+    def __init__(self, name: str, owner: str, engine: Engine, tasks: Tasks) -> None:
         self.name = name
         self.users = 0
         self.created_at = self.last_accessed_at = datetime.now(UTC)
+        self.noted_busy = False
+        self._owner = owner
         self._engine = engine
         self._tasks = tasks
         self._turn = asyncio.Lock()
         self._sandbox: Sandbox | None = None
         self._lost = False
         self._deleted = False
+
+    @classmethod
+    def again(cls, note: SessionNote, sandbox: Sandbox, engine: Engine, tasks: Tasks) -> Session:
+        """One that a crashed server has left."""
+        session = cls(note.name, note.owner, engine, tasks)
+        session.created_at = note.created_at
+        session.last_accessed_at = session.last_accessed_at if note.busy else note.last_accessed_at
+        session._sandbox = sandbox
+        return session
+
+    def note_down(self) -> None:
+        """Note down what is needed to find it again after a crash, in the background."""
+        if self.sandbox:
+            self.noted_busy = self.users > 0
+            note = SessionNote(self.name, self._owner, self.created_at, self.last_accessed_at, self.noted_busy)
+            self._tasks.start(self._engine.keep(self.sandbox, note.to_json()))
 
     @property
     def active(self) -> bool:
@@ -92,6 +112,7 @@ class Session:
                 self._tasks.start(self._engine.destroy(made))
                 self.check()
             self._sandbox, self._lost = made, False
+            self.note_down()
         elif self._sandbox.spec.network is not spec.network:
             raise Conflict(
                 f"The session's network is {self._sandbox.spec.network}; it cannot change while the session lives"

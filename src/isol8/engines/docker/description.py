@@ -11,6 +11,8 @@ from isol8.model import Limits
 
 # The server that a container belongs to: see owners.py.
 LABEL = "isol8.server"
+# On those that outlive a crash of it: which servers may take them over (records.py).
+HOME_LABEL = "isol8.home"
 CHANGEABLE = ("memory_bytes", "cpus", "pids")
 _CPU_PERIOD_US = 100_000
 _MIN_QUOTA_US = 1_000
@@ -64,8 +66,9 @@ def ulimits(*, podman: bool) -> list[dict[str, Any]]:
     return [{"Name": name, "Soft": soft, "Hard": hard} for name, (soft, hard) in limits.items()]
 
 
-def describe(making: Making, daemon: Daemon, request: dict[str, Any], uid: int) -> dict[str, Any]:
-    """The body of POST /containers/create. `request`: see engines/protocol.py."""
+def describe(making: Making, daemon: Daemon, request: dict[str, Any], uid: int, home: str = "") -> dict[str, Any]:
+    """The body of POST /containers/create. `request`: see engines/protocol.py. With `home`, it outlives a crash of its
+    server."""
     limits, podman = Limits(**request["limits"]), daemon.podman
     owned = "mode=0777,notmpcopyup" if podman else f"mode=0755,uid={uid},gid={uid}"
     masking = [f"mask={':'.join(_MASKED)}"] if podman else []
@@ -105,9 +108,10 @@ def describe(making: Making, daemon: Daemon, request: dict[str, Any], uid: int) 
         "AttachStdout": True,
         "AttachStderr": True,
         "OpenStdin": True,
-        "StdinOnce": True,  # when whoever is attached goes, the runner reads the end of its input, and ends
+        # When whoever is attached goes, the runner reads the end of its input, and ends; unless it is to be kept.
+        "StdinOnce": not home,
         "Healthcheck": {"Test": ["NONE"]},
-        "Labels": making.labels,
+        "Labels": making.labels | ({HOME_LABEL: home} if home else {}),
         "HostConfig": host,
     }
 

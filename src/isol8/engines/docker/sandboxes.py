@@ -15,7 +15,9 @@ from aiodocker import Docker
 from isol8.engines import bundle
 from isol8.engines.docker import images, owners
 from isol8.engines.docker.client import DaemonFailure, Place, connect, disconnect, translated
-from isol8.engines.docker.description import Daemon, Making, changeable, describe
+from isol8.engines.docker.description import LABEL, Daemon, Making, changeable, describe
+from isol8.engines.docker.keeping import Kept
+from isol8.engines.docker.records import Record, Records
 from isol8.engines.docker.seccomp import Profile
 from isol8.engines.docker.streams import Stream
 from isol8.engines.docker.users import Users
@@ -46,9 +48,10 @@ class _Live:
 
 
 class Sandboxes:
-    """All containers of one server. `start` it, and `close` it."""
+    """All containers of one server. `start` it, and `close` it. With `records`, those of sessions outlive a crash of
+    the server, for `patience_s` (0: for ever)."""
 
-    def __init__(self, place: Place, making: Making) -> None:
+    def __init__(self, place: Place, making: Making, records: Records | None = None, patience_s: float = 0.0) -> None:
         self._place = place
         self._making = making
         self._users = Users()
@@ -57,6 +60,9 @@ class Sandboxes:
         self.fixed: tuple[str, ...] = ()  # until it has been seen what can be changed (examination.py)
         self.unhardened = ""  # why the cgroups of sandboxes are as Docker made them
         self._hierarchy = cgroups.find()
+        self.keeping: Kept | None = None
+        if records:
+            self.keeping = Kept(records, making.labels[LABEL], self, patience_s)
 
     async def start(self) -> None:
         """Connect, and remove what dead servers have left. Raises DaemonFailure."""
@@ -70,6 +76,13 @@ class Sandboxes:
         left = await owners.sweep(self._docker)
         if left:
             _LOG.info("removed %d containers that dead servers had left", left)
+        if podman:
+            self.keeping = None  # its containers' input ends when nobody is attached, whatever they were made with
+
+    async def take_over(self) -> None:
+        """Find the containers of sessions that a server before this one has left. Raises EngineFailure."""
+        if self.keeping:
+            await self.keeping.take_over(self._docker, self._users)
 
     async def info(self) -> dict[str, Any]:
         """What the daemon says about itself. Raises DaemonFailure."""
@@ -91,9 +104,10 @@ class Sandboxes:
         image = request["image"] or self._making.image
         if request["image"]:
             await images.check(self._docker, image)
-        body = describe(self._making, self.daemon, request, live.uid)
+        keeping = self.keeping if request["kept"] else None
+        body = describe(self._making, self.daemon, request, live.uid, keeping.home if keeping else "")
         with translated(f"a container of {image} could not be made"):
-            made = await self._docker.containers.create(body, name=f"isol8-{name}")
+            made = await self._docker.containers.create(body, name=f"{owners.PREFIX}{name}")
         live.container = made.id
         live.stream = Stream(self._place, self._docker.api_version)
         await live.stream.attach(made.id)
@@ -103,18 +117,48 @@ class Sandboxes:
                 state = (await made.show())["State"]
         except DaemonFailure as error:
             raise images.explain(error, image) from error
-        group = cgroups.group_of(state["Pid"], self._hierarchy)
-        if group and not any(made.id in path for path in group.directories):
-            group = None  # another machine's, or another pid namespace's
+        group = self._group_of(live, state["Pid"])
         if group:
-            live.pid = state["Pid"]
             self._harden(group)
         settings = {
             "environment": self._making.environment if not request["image"] else _ESSENTIAL,
             "inherit": bool(request["image"]),
             "boot": request["boot"],
+            "keeping": keeping.begin(name, made.id, live.uid, request) if keeping else None,
         }
         return group, await live.stream.begin(bundle.pack(settings), live.ended.set)
+
+    def _group_of(self, live: _Live, pid: int) -> Group | None:
+        """Its cgroup, where this machine has it."""
+        group = cgroups.group_of(pid, self._hierarchy) if pid else None
+        if group is None or not any(live.container in path for path in group.directories):
+            return None  # another machine's, or another pid namespace's
+        live.pid = pid
+        return group
+
+    async def join(self, name: str, record: Record) -> tuple[Group | None, int]:
+        """See isol8.engines.docker.keeping.Containers."""
+        live = self._live[name] = _Live(record.uid, Limits(**record.request["limits"]), record.container)
+        try:
+            with translated("a container could not be looked at"):
+                state = (await self._docker.containers.container(live.container).show())["State"]
+            if not state["Running"]:
+                raise EngineFailure("the container has ended")
+            live.stream = Stream(self._place, self._docker.api_version)
+            await live.stream.attach(live.container)
+            return self._group_of(live, state["Pid"]), await live.stream.begin(b"", live.ended.set)
+        except BaseException:
+            self._remove(name)
+            raise
+
+    async def let_go(self, name: str) -> bool:
+        """See isol8.engines.docker.keeping.Containers."""
+        live = self._live.get(name)
+        if live is None or live.removal or live.stream is None:
+            return False
+        del self._live[name]
+        await live.stream.close()
+        return True
 
     def _harden(self, group: Group) -> None:
         """What Docker does not do: on cgroup v1, bound the buffers of sockets."""
@@ -144,6 +188,8 @@ class Sandboxes:
                 raise Conflict(_TOO_SMALL) from error
             raise EngineFailure(f"limits could not be changed: {error}") from error
         live.limits = limits
+        if self.keeping:
+            self.keeping.limited(name, limits)
 
     async def _update(self, live: _Live, limits: Limits) -> None:
         try:
@@ -214,7 +260,7 @@ class Sandboxes:
         while True:
             try:
                 # By name: it may have been made though nobody was told its id.
-                await owners.remove(self._docker, live.container or f"isol8-{name}")
+                await owners.remove(self._docker, live.container or f"{owners.PREFIX}{name}")
                 break
             except DaemonFailure as error:
                 _LOG.warning("%s", error.message)
@@ -223,6 +269,8 @@ class Sandboxes:
             delay = min(delay * 2, _LONGEST_DELAY_S)
         self._users.give_back(live.uid)
         del self._live[name]
+        if self.keeping:
+            self.keeping.forget(name)
 
     async def close(self) -> None:
         """Remove every container. Those that the daemon does not remove in time end by themselves."""
@@ -234,6 +282,11 @@ class Sandboxes:
         await asyncio.gather(*left, return_exceptions=True)
         if any(results):
             _LOG.error("%d containers stay behind: the Docker daemon does not remove them", len(left))
+        try:
+            if self.keeping:
+                await self.keeping.close(self._docker)
+        except DaemonFailure as error:
+            _LOG.error("sessions' containers stay behind: %s", error.message)
         await disconnect(self._docker)
         self._profile.close()
 

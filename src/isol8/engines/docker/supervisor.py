@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from isol8.engines.docker.client import Place
 from isol8.engines.docker.description import LABEL, Making
 from isol8.engines.docker.examination import examine
-from isol8.engines.docker.owners import owner_label
+from isol8.engines.docker.owners import machine, owner_label
+from isol8.engines.docker.records import records_in
 from isol8.engines.docker.sandboxes import Sandboxes
 from isol8.engines.supervisor import opened, supervise
 from isol8.kernel.signals import settle
@@ -21,7 +22,8 @@ from isol8.kernel.signals import settle
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How the launcher wants the supervisor. `owner` is the launcher's pid, `client_uid` the API process's user."""
+    """How the launcher wants the supervisor. `owner` is the launcher's pid, `client_uid` the API process's user. `home`
+    is the directory in which is noted down what outlives a crash (empty: nothing), `patience_s` how long that waits."""
 
     owner: int
     client_uid: int
@@ -31,16 +33,24 @@ class Options:
     image: str
     environment: dict[str, str]
     strict: bool
+    home: str
+    patience_s: float
 
     def sandboxes(self) -> Sandboxes:
         """Not yet started."""
         labels = {LABEL: owner_label(self.owner)}
         making = Making(self.image, self.runtime, labels, self.environment)
-        return Sandboxes(Place(self.host, self.context), making)
+        return Sandboxes(Place(self.host, self.context), making, records_in(self.home, machine()), self.patience_s)
 
     async def open(self) -> Sandboxes:
-        """Sandboxes that are ready to be made. Raises EngineFailure, Refused."""
-        return await opened(self.sandboxes(), examine, strict=self.strict)
+        """Sandboxes that are ready to be made, and those that were left. Raises EngineFailure, Refused."""
+        sandboxes = await opened(self.sandboxes(), examine, strict=self.strict)
+        try:
+            await sandboxes.take_over()
+        except BaseException:
+            await sandboxes.close()
+            raise
+        return sandboxes
 
 
 def main() -> None:

@@ -28,6 +28,14 @@ class Users:
             raise EngineFailure(f"this engine makes at most {COUNT} sandboxes at once")
         return self._free.popleft()
 
+    def claim(self, uid: int) -> bool:
+        """Take this very one. False when it is in use, or none of a sandbox's."""
+        try:
+            self._free.remove(uid)
+        except ValueError:
+            return False
+        return True
+
     def give_back(self, uid: int) -> None:
         """Its sandbox is gone."""
         self._free.append(uid)

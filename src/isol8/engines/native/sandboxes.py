@@ -51,6 +51,7 @@ class Sandboxes:
     """All sandboxes of one server. `close` when done."""
 
     fixed: tuple[str, ...] = ()
+    keeping = None  # its sandboxes end with the supervisor
 
     def __init__(
         self,
