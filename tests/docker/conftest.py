@@ -9,6 +9,7 @@ import sys
 import uuid
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
@@ -24,14 +25,22 @@ IMAGE = "isol8/sandbox:latest"
 
 @dataclass
 class Lab:
-    """An engine, and the supervisor it speaks to."""
+    """An engine, and the supervisor it speaks to, at `address`."""
 
     engine: SupervisedEngine
     supervisor: subprocess.Popen[bytes]
+    address: str
 
-    async def create(self, limits: Limits = LIMITS, image: str = "") -> Sandbox:
-        """A sandbox. `close` of the engine destroys it at the latest."""
-        return await self.engine.create(SandboxSpec(runtime="python", limits=limits, boot=Boot(), image=image))
+    async def create(self, limits: Limits = LIMITS, image: str = "", *, kept: bool = False) -> Sandbox:
+        """A sandbox. `close` of the engine destroys it at the latest, unless it is kept."""
+        spec = SandboxSpec(runtime="python", limits=limits, boot=Boot(), image=image, kept=kept)
+        return await self.engine.create(spec)
+
+    async def lose_client(self) -> None:
+        """The API process is gone, and another one has come."""
+        await self.engine.close()
+        self.engine = SupervisedEngine(self.address, os.getuid())
+        await self.engine.start()
 
 
 async def python(sandbox: Sandbox, source: str) -> tuple[int, str]:
@@ -54,35 +63,44 @@ async def python(sandbox: Sandbox, source: str) -> tuple[int, str]:
     raise AssertionError("a run ends with Exit")
 
 
-def start_supervisor(listener: socket.socket, host: str = "") -> subprocess.Popen[bytes]:
-    """The supervisor process, for the daemon at `host` (by default that of the suite)."""
+def start_supervisor(listener: socket.socket, home: str, patience_s: float = 0.0) -> subprocess.Popen[bytes]:
+    """The supervisor process, which notes down in `home` what is to be kept."""
     options = {
         "owner": os.getpid(),
         "client_uid": os.getuid(),
-        "host": host or daemon.address(),
+        "host": daemon.address(),
         "context": "",
         "runtime": "",
         "image": IMAGE,
         "environment": ENVIRONMENT,
         "strict": True,
+        "home": home,
+        "patience_s": patience_s,
     }
     command = [sys.executable, "-m", "isol8.engines.docker.supervisor", str(listener.fileno()), json.dumps(options)]
     return subprocess.Popen(command, pass_fds=[listener.fileno()])
 
 
 @pytest.fixture
-async def lab() -> AsyncIterator[Lab]:
+def patience_s() -> float:
+    """How long a container that is kept waits for somebody; 0 is for ever."""
+    return 0.0
+
+
+@pytest.fixture
+async def lab(tmp_path: Path, patience_s: float) -> AsyncIterator[Lab]:
     if not daemon.reachable():
         pytest.skip("there is no Docker daemon")
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     address = f"\0isol8-test-{uuid.uuid4().hex}"
     listener.bind(address)
     listener.listen()
-    supervisor = await asyncio.to_thread(start_supervisor, listener)
+    supervisor = await asyncio.to_thread(start_supervisor, listener, str(tmp_path / "home"), patience_s)
     engine = SupervisedEngine(address, os.getuid())
     await engine.start()
-    yield Lab(engine, supervisor)
-    await engine.close()
+    made = Lab(engine, supervisor, address)
+    yield made
+    await made.engine.close()
     supervisor.terminate()
     await asyncio.to_thread(supervisor.wait, 30)
     listener.close()

@@ -170,6 +170,16 @@ def stop(server: Server) -> None:
     machine.until(lambda: not server.left(), lambda: f"nothing left of it: {server.left()}", 30)
 
 
+def crash(server: Server, *, launcher_alone: bool = False) -> None:
+    """Kill every process of the server at once, or the main one alone. What is in containers is the daemon's."""
+    children = machine.descendants(server.pid)
+    for pid in [server.pid] if launcher_alone else [server.pid, *children]:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    server.process.wait()
+    machine.until(lambda: not machine.alive(children), "the other processes end", STOP_SECONDS)
+
+
 @contextlib.contextmanager
 def serving(directory: Path, config: Mapping[str, Any] | None = None, **more: Any) -> Iterator[Server]:
     """A server for the length of a block; see `start` and `stop`."""

@@ -94,7 +94,7 @@ class Kept:
         """Find what crashed servers of this home have left; remove what cannot be used. Raises EngineFailure."""
         with translated("containers could not be listed"):
             found = await docker.containers.list(all=True, filters=f'{{"label": ["{HOME_LABEL}={self.home}"]}}')
-        doomed = []
+        there, doomed = {_name_of(container) for container in found}, {}
         with self._records.locked():
             for container in found:
                 name = _name_of(container)
@@ -107,9 +107,9 @@ class Kept:
                 except InvalidRecord as error:
                     if owners.is_stale(owner):
                         _LOG.warning("the container of the session's sandbox %s is removed: %s", name, error)
-                        doomed.append(container.id)
-            self._forget_strays({_name_of(container) for container in found})
-        await asyncio.gather(*(owners.remove(docker, name) for name in doomed))
+                        doomed[name] = container.id
+            self._forget_strays(there - doomed.keys())
+        await asyncio.gather(*(owners.remove(docker, container) for container in doomed.values()))
 
     def _claim(self, name: str, container: str, record: Record, users: Users) -> None:
         """Raises InvalidRecord."""
@@ -152,13 +152,16 @@ class Kept:
         record = self._noted.get(name)
         if record is None or not record.note:
             return False
-        leaving = asyncio.create_task(self._containers.let_go(name))
+        leaving = asyncio.create_task(self._leave(name, record))
         self._leaving.add(leaving)
         leaving.add_done_callback(self._leaving.discard)
-        if not await leaving:
+        return await leaving
+
+    async def _leave(self, name: str, record: Record) -> bool:
+        if not await self._containers.let_go(name):
             return False
-        if self._noted.pop(name, None):
-            self._waiting[name] = record
+        del self._noted[name]
+        self._waiting[name] = record
         return True
 
     async def spare(self) -> None:
@@ -168,6 +171,7 @@ class Kept:
 
     async def close(self, docker: Docker) -> None:
         """Remove those that nobody is connected to, unless they are spared. Raises EngineFailure."""
+        await asyncio.gather(*self._leaving)
         if self._spared:
             return
         for name, record in list(self._waiting.items()):
