@@ -10,7 +10,7 @@ import logging
 import os
 import socket
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from signal import SIGTERM
 
 import uvicorn
@@ -20,7 +20,7 @@ from isol8.api.crowd import Crowd, affordable_connections, raise_descriptor_limi
 from isol8.api.protocol import Bounds, Protocol
 from isol8.api.rehearsal import rehearse
 from isol8.api.server import create_api
-from isol8.config import Config, EngineName, saved_templates
+from isol8.config import Config, saved_templates
 from isol8.egress.client import Egress
 from isol8.egress.policy import available
 from isol8.engines.supervised import SupervisedEngine
@@ -31,18 +31,13 @@ from isol8.launcher import Child, fork_child, keep_alive
 from isol8.model import Network
 from isol8.packages.client import KeeperClient
 from isol8.packages.index import read_machine_index
-from isol8.packages.keeper import KEEPER_UID
-from isol8.packages.recipe import UV
-from isol8.runtimes.base import Install
-from isol8.runtimes.prefixes import find_prefix
+from isol8.parts import LOCAL_SOCKETS, beside, can_install, has_store, listen_locally, start_keeper, start_proxy
 from isol8.service.network import check_network
 from isol8.service.packages import PackageSource, obtain_layer
 from isol8.service.templates import template_sets
-from isol8.supervision import NOBODY, layers_dir, start_process, supervise
+from isol8.supervision import NOBODY, supervise
 
 _LOG = logging.getLogger("isol8")
-# The user whom the proxy becomes, below those of sandboxes (engines/user_ids.py): its memory is nobody else's.
-_PROXY_USER = 1_899_999_999
 _BACKLOG = 2048
 _GRACE_S = 5
 
@@ -61,19 +56,19 @@ def serve(config: Config, announce: Callable[[str, int], None]) -> int:
     owner = os.getpid()
     index = read_machine_index(config.data_dir)
     client = os.geteuid() or NOBODY  # whom the API process becomes
-    with supervise(config, owner, index) as supervision:
+    with supervise(config, owner, index, outlive=True) as supervision:
         listener = _listen(config.host, config.port)
-        engine_listener, engine_address = _listen_locally("supervisor", socket.SOCK_SEQPACKET)
-        proxy_listener, proxy_address = _listen_locally("proxy", socket.SOCK_STREAM)
-        keeper_listener, keeper_address = _listen_locally("keeper", socket.SOCK_STREAM)
+        engine_listener, engine_address = listen_locally(*LOCAL_SOCKETS[0])
+        proxy_listener, proxy_address = listen_locally(*LOCAL_SOCKETS[1])
+        keeper_listener, keeper_address = listen_locally(*LOCAL_SOCKETS[2])
         filtered = Network.FILTERED in config.policy.networks
-        packages = config.policy.packages and available() and _has_store(config)
+        packages = config.policy.packages and available() and has_store(config)
 
         def run_api() -> None:
             engine_listener.close()  # else this process would wait for itself when the other two are gone
             greet = None if api.restarts else lambda: announce(*listener.getsockname()[:2])
             engine, egress = SupervisedEngine(engine_address, os.geteuid()), Egress(proxy_address, os.geteuid())
-            executables = _can_install(config, supervision.installed)
+            executables = can_install(config, supervision.installed)
             source = PackageSource(KeeperClient(keeper_address), egress, index, executables)
             application = create_api(
                 config,
@@ -87,8 +82,8 @@ def serve(config: Config, announce: Callable[[str, int], None]) -> int:
 
         api = Child("API process", lambda: fork_child(run_api))
         supervisor = Child("supervisor", lambda: supervision.start(engine_listener), ended=supervision.sweep)
-        proxy = Child("proxy", lambda: _start_proxy(proxy_listener, owner, client))
-        keeper = Child("keeper", lambda: _start_keeper(keeper_listener, owner, config, client))
+        proxy = Child("proxy", lambda: start_proxy(proxy_listener, owner, client))
+        keeper = Child("keeper", lambda: start_keeper(keeper_listener, owner, config, client))
         more = ([proxy] if filtered or packages else []) + ([keeper] if packages else [])
         return keep_alive([supervisor, *more, api])
 
@@ -100,28 +95,10 @@ def build_layer(
     says. Returns the modules that the packages can be imported as. Raises EngineFailure, SetupFailed, InvalidRequest.
     """
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
-    owner, user = os.getpid(), os.geteuid()
-    index = read_machine_index(config.data_dir)
-    engine_listener, engine_address = _listen_locally("supervisor", socket.SOCK_SEQPACKET)
-    proxy_listener, proxy_address = _listen_locally("proxy", socket.SOCK_STREAM)
-    keeper_listener, keeper_address = _listen_locally("keeper", socket.SOCK_STREAM)
-    with supervise(config, owner, index) as supervision:
-        installed = supervision.installed
-        executables = _can_install(config, installed)
-        source = PackageSource(KeeperClient(keeper_address), Egress(proxy_address, user), index, executables)
-        engine = SupervisedEngine(engine_address, user)
-        children = [
-            supervision.start(engine_listener),
-            _start_proxy(proxy_listener, owner, user),
-            _start_keeper(keeper_listener, owner, config, user),
-        ]
-        try:
-            return asyncio.run(obtain_layer(source, engine, config, installed, runtime, requirements, say))
-        finally:
-            for pid in children:
-                os.kill(pid, SIGTERM)
-                os.waitpid(pid, 0)
-            supervision.sweep()
+    with beside(config, builder=True) as parts:
+        source = parts.packages
+        assert source
+        return asyncio.run(obtain_layer(source, parts.engine, config, parts.installed, runtime, requirements, say))
 
 
 def _listen(host: str, port: int) -> socket.socket:
@@ -131,56 +108,6 @@ def _listen(host: str, port: int) -> socket.socket:
         )
     except OSError as error:
         raise EngineFailure(f"cannot listen on {host} port {port}: {os.strerror(error.errno or 0)}") from error
-
-
-def _listen_locally(name: str, kind: socket.SocketKind) -> tuple[socket.socket, str]:
-    """The socket of another process. An abstract address: there is no file to leave behind, or to be replaced."""
-    listener = socket.socket(socket.AF_UNIX, kind)
-    address = f"\0isol8-{name}-{os.getpid()}"
-    listener.bind(address)
-    listener.listen()
-    return listener, address
-
-
-def _start_proxy(listener: socket.socket, owner: int, client: int) -> int:
-    return start_process("isol8.egress.process", listener, {"owner": owner, "client_uid": client, "uid": _PROXY_USER})
-
-
-def _start_keeper(listener: socket.socket, owner: int, config: Config, client: int) -> int:
-    options = {
-        "owner": owner,
-        "client_uid": client,
-        "uid": KEEPER_UID,
-        "directory": layers_dir(config),
-        "layer_bytes": config.packages.layer_size,
-        "layer_files": config.packages.layer_files,
-        "total_bytes": config.packages.store_size,
-    }
-    return start_process("isol8.packages.keeper", listener, options)
-
-
-def _has_store(config: Config) -> bool:
-    """Whether there is a place for layers. A server without one installs no packages, and its log says why; so does one
-    whose engine cannot show them to a sandbox."""
-    if config.engine is not EngineName.NATIVE:
-        _LOG.info("no packages can be installed with the engine %s", config.engine)
-        return False
-    try:
-        os.makedirs(layers_dir(config), exist_ok=True)
-    except OSError as error:
-        reason = error.strerror
-    else:
-        reason = None if os.access(layers_dir(config), os.W_OK | os.X_OK) else "it is not writable"
-    if reason:
-        _LOG.warning("no packages can be installed, for want of %s: %s", layers_dir(config), reason)
-    return reason is None
-
-
-def _can_install(config: Config, installed: Mapping[str, Install]) -> dict[str, str]:
-    """The executables that recipes may use. uv is in no sandbox but those that install."""
-    executables = {name: install.executable for name, install in installed.items()}
-    uv = find_prefix(UV, config.data_dir)
-    return executables | ({UV: uv.executable} if uv else {})
 
 
 class _Server(uvicorn.Server):

@@ -262,6 +262,11 @@ def load_config(path: str | None = None, environment: Mapping[str, str] | None =
     return _validate(tree, str(source) if source else "The configuration")
 
 
+def config_of(tree: Mapping[str, Any]) -> Config:
+    """The configuration that a file with these keys would make, and nothing else. Raises InvalidConfig."""
+    return _validate(dict(tree), "The settings")
+
+
 def with_engine(config: Config, name: str | None) -> Config:
     """The configuration with the engine that a command line names, if it names one."""
     return config.model_copy(update={"engine": EngineName(name)}) if name else config

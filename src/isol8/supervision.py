@@ -70,13 +70,17 @@ def start_process(module: str, listener: socket.socket, options: Mapping[str, An
     directory is the user's, and no place to import from.
     """
     command = [sys.executable, "-P", "-m", module, str(listener.fileno()), json.dumps(options)]
-    return subprocess.Popen(command, pass_fds=[listener.fileno()], stdin=subprocess.DEVNULL).pid
+    process = subprocess.Popen(command, pass_fds=[listener.fileno()], stdin=subprocess.DEVNULL)
+    # Whoever asked waits for it, by its pid. Otherwise the next Popen might, and take its exit status away.
+    process.returncode = 0
+    return process.pid
 
 
 @contextmanager
-def supervise(config: Config, owner: int, index: MachineIndex) -> Iterator[Supervision]:
+def supervise(config: Config, owner: int, index: MachineIndex, *, outlive: bool) -> Iterator[Supervision]:
     """The supervision of the configured engine; `owner` is the launcher's pid, which is in the block while the server
-    lives. `index` is where packages come from. Raises EngineFailure when this machine or user cannot run it."""
+    lives. `index` is where packages come from. `outlive`: sessions outlive a crash, where the engine can. Raises
+    EngineFailure when this machine or user cannot run it."""
     if config.engine is not EngineName.NATIVE and Network.FILTERED in config.policy.networks:
         raise EngineFailure(f'the engine {config.engine} has no network "filtered": take it out of policy.networks')
     if config.engine is EngineName.DOCKER:
@@ -84,8 +88,9 @@ def supervise(config: Config, owner: int, index: MachineIndex) -> Iterator[Super
         image, installed = asyncio.run(_look_at_image(config))
         if "python" not in installed:
             raise EngineFailure("the image has no python3; every sandbox needs it")
-        outlive = {"home": _sessions_dir(config), "patience_s": _patience_s(config)}
-        options = _docker_options(config, owner, image, installed) | outlive
+        options = _docker_options(config, owner, image, installed)
+        if outlive:
+            options |= {"home": _sessions_dir(config), "patience_s": _patience_s(config)}
         yield Supervision("isol8.engines.docker.supervisor", options, installed, lambda: _sweep_docker(config, owner))
         return
     installed = find_installed(config.data_dir)

@@ -2,8 +2,8 @@
 
 A `bash` block is one or more commands; `bash filtered`: for a server whose policy allows filtered networks. A `json`
 or `text` block right below it is its answer. A `json config` block is a configuration file with the defaults, a `json
-settings` block one with others. Examples of one document run in its order, against one server: later ones may need
-earlier ones.
+settings` block one with others. A `python` block is a program, which tests/library runs. Examples of one document run
+in its order, against one server: later ones may need earlier ones.
 """
 
 from __future__ import annotations
@@ -136,6 +136,8 @@ def test_every_example(document: Path, request: pytest.FixtureRequest, tmp_path:
                 answer = run(command, server)
                 # An example that fails must say so, by showing the error as its answer.
                 assert '"error"' not in answer or "not-the-key" in command or "Authorization" not in command, where
+        elif block.info == "python":
+            compile(block.text, where, "exec")
         elif block.info == "json config":
             shown, empty = tmp_path / "shown.json", tmp_path / "empty.json"
             shown.write_text(block.text)

@@ -40,6 +40,11 @@ class Strict(BaseModel):
     )
 
 
+def wire_name(name: str) -> str:
+    """What a field is called in JSON."""
+    return to_camel(name)
+
+
 def explain(error: ValidationError, model: type[Strict], whole: str) -> str:
     """The first thing wrong, as one sentence that names the field. `whole` names the document itself."""
     first = error.errors(include_url=False, include_input=False)[0]
