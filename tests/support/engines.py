@@ -24,6 +24,24 @@ _SIZES = "a live sandbox's sandboxSize and tmpSize cannot change"
 _STATX = "ls and stat fail: Debian's gVisor (2022) refuses a flag of statx that they set, AT_NO_AUTOMOUNT"
 _STATUS = "its /proc/self/status has no SigBlk, SigIgn and CapAmb"
 
+_FIXED = "limits of a live session cannot change"
+_OWNER = "Podman gives its tmpfs no owner: /sandbox is root's, and everybody may write to it"
+
+_OF_GVISOR: Reasons = {
+    "contract/test_limits.py::test_processes": _PROCESSES,
+    "contract/test_limits.py::test_threads_count_as_processes": _PROCESSES,
+    "contract/test_limits.py::test_a_fork_bomb_ends_with_its_execution": _PROCESSES,
+    "contract/test_view.py::test_kill_everything_harms_only_itself": "its kernel lets process 1 be killed",
+    "contract/test_files.py::test_a_full_sandbox_is_507_and_nothing_is_half_written": _SIZES,
+    "contract/test_sessions.py::test_sizes_may_grow": _SIZES,
+    "contract/test_view.py::test_three_descriptors_alone_are_open?bash?": _STATX,
+    "contract/test_view.py::test_the_sandbox_holds_the_program_alone?bash?": _STATX,
+    "contract/test_surroundings.py::test_the_user": _STATX,
+    "contract/test_surroundings.py::test_each_sandbox_has_its_own_processes_and_host_name": _STATX,
+    "contract/test_view.py::test_signals_are_as_the_kernel_starts_a_program": _STATUS,
+    "contract/test_view.py::test_signals_are_default_however_the_server_was_started": _STATUS,
+    "contract/test_surroundings.py::test_no_privilege": _STATUS,
+}
 DIFFERENCES: dict[str, Reasons] = {
     "native": {
         "contract/test_execute.py::test_hash_seeds_differ": "sandboxes are forks of one interpreter: one seed",
@@ -37,20 +55,16 @@ DIFFERENCES: dict[str, Reasons] = {
         "differential/*?bash-child_death_reported.sh?": _NUMBERS,
         "differential/*?bash-exit_statuses.sh?": _NUMBERS,
     },
-    "gvisor": {
-        "contract/test_limits.py::test_processes": _PROCESSES,
-        "contract/test_limits.py::test_threads_count_as_processes": _PROCESSES,
-        "contract/test_limits.py::test_a_fork_bomb_ends_with_its_execution": _PROCESSES,
-        "contract/test_view.py::test_kill_everything_harms_only_itself": "its kernel lets process 1 be killed",
-        "contract/test_files.py::test_a_full_sandbox_is_507_and_nothing_is_half_written": _SIZES,
-        "contract/test_sessions.py::test_sizes_may_grow": _SIZES,
-        "contract/test_view.py::test_three_descriptors_alone_are_open?bash?": _STATX,
-        "contract/test_view.py::test_the_sandbox_holds_the_program_alone?bash?": _STATX,
-        "contract/test_surroundings.py::test_the_user": _STATX,
-        "contract/test_surroundings.py::test_each_sandbox_has_its_own_processes_and_host_name": _STATX,
-        "contract/test_view.py::test_signals_are_as_the_kernel_starts_a_program": _STATUS,
-        "contract/test_view.py::test_signals_are_default_however_the_server_was_started": _STATUS,
-        "contract/test_surroundings.py::test_no_privilege": _STATUS,
+    "gvisor": _OF_GVISOR,
+    "docker-runsc": {
+        **_OF_GVISOR,
+        "contract/test_sessions.py::test_later_calls_may_change_limits": _FIXED,
+    },
+    "podman": {
+        "contract/test_inputs.py::test_files_belong_to_the_program": _OWNER,
+        "contract/test_surroundings.py::test_the_user": _OWNER,
+        "contract/test_sessions.py::test_later_calls_may_change_limits": _FIXED,
+        "contract/test_sessions.py::test_what_cannot_be_changed_is_a_409_that_says_so": _FIXED,
     },
 }
 _OUTSIDE = "looks for the program among the machine's processes, where those of a sandbox are not"
@@ -59,38 +73,42 @@ _CLOCK = "the program's own clock of processor time is gVisor's, and not that of
 _LAYERS = "takes layers of the native engine away; see tests/docker"
 _NO_NETWORK = "filtered networks and packages are the native engine's so far, and with them these processes"
 _PARTS = {f"contract/test_recovery.py::*{part}?": _NO_NETWORK for part in ("proxy", "keeper")}
-DIFFERENCES["docker-runsc"] = {}
-DIFFERENCES["podman"] = {}
+_SEEN_FROM_OUTSIDE: Reasons = {
+    "contract/test_sessions.py::test_delete": _OUTSIDE,
+    "contract/test_sessions.py::test_delete_ends_a_run_in_progress_with_a_clear_error": _OUTSIDE,
+    "contract/test_endings.py::test_a_client_that_goes_away_*": _OUTSIDE,
+    "contract/test_endings.py::test_the_server_ends_while_programs_run": _OUTSIDE,
+    "contract/test_execute.py::test_timestamp_duration_and_usage": _CLOCK,
+    "leak/test_leaks.py::test_500_mixed_executions_leave_nothing": _VARYING,
+    "security/*": "attacks on the machine's kernel; a sandbox has one of its own",
+}
+_OF_CONTAINERS: Reasons = {
+    **_PARTS,
+    "contract/test_isolation_policy.py::*": _LAYERS,
+    "security/test_meta.py::*": _LAYERS,
+    "contract/test_refusals.py::test_a_runtime_that_is_not_installed*": "runtimes are the image's",
+    "engine/*": "the native engine by itself",
+}
 NOT_ABOUT: dict[str, Reasons] = {
     "native": {"docker/*": "the Docker engine by itself"},
-    "docker": {
-        **_PARTS,
-        "contract/test_isolation_policy.py::*": _LAYERS,
-        "security/test_meta.py::*": _LAYERS,
-        "contract/test_refusals.py::test_a_runtime_that_is_not_installed*": "runtimes are the image's",
-        "engine/*": "the native engine by itself",
-    },
+    "docker": _OF_CONTAINERS,
     "gvisor": {
         **_PARTS,
+        **_SEEN_FROM_OUTSIDE,
         "contract/test_isolation_policy.py::*": _LAYERS,
-        "contract/test_sessions.py::test_delete": _OUTSIDE,
-        "contract/test_sessions.py::test_delete_ends_a_run_in_progress_with_a_clear_error": _OUTSIDE,
-        "contract/test_endings.py::test_a_client_that_goes_away_*": _OUTSIDE,
-        "contract/test_endings.py::test_the_server_ends_while_programs_run": _OUTSIDE,
-        "contract/test_execute.py::test_timestamp_duration_and_usage": _CLOCK,
-        "leak/test_leaks.py::test_500_mixed_executions_leave_nothing": _VARYING,
-        "security/*": "attacks on the machine's kernel; a sandbox has one of its own",
         "engine/*": "the native engine by itself",
         "docker/*": "the Docker engine by itself",
     },
+    "docker-runsc": {**_OF_CONTAINERS, **_SEEN_FROM_OUTSIDE},
+    "podman": _OF_CONTAINERS,
 }
-NOT_ABOUT["docker-runsc"] = {}
-NOT_ABOUT["podman"] = {}
 # In /dev, beyond the usual: what programs can do with them is bounded (queues by a resource limit).
 _DEVICES = {
     "native": set[str](),
     "docker": {"/dev/mqueue", "/dev/ptmx", "/dev/pts/ptmx"},
     "gvisor": {"/dev/fuse", "/dev/net"},  # of its own kernel, and closed to who has no capabilities
+    "docker-runsc": {"/dev/fuse", "/dev/net"},
+    "podman": {"/dev/mqueue", "/dev/ptmx", "/dev/pts/ptmx"},
 }
 
 

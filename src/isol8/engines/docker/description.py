@@ -33,6 +33,8 @@ _MASKED = (
     "/sys",  # firmware, cgroups, devices: none of it is a program's business
     "/proc/1/cmdline",  # the runner's; the rest of it is closed to its own user
 )
+# What it has no way to make read-only, and does not by itself.
+_PODMAN_MASKED = ("/proc/pressure",)
 _READ_ONLY = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/pressure")
 
 
@@ -71,7 +73,7 @@ def describe(making: Making, daemon: Daemon, request: dict[str, Any], uid: int, 
     server."""
     limits, podman = Limits(**request["limits"]), daemon.podman
     owned = "mode=0777,notmpcopyup" if podman else f"mode=0755,uid={uid},gid={uid}"
-    masking = [f"mask={':'.join(_MASKED)}"] if podman else []
+    masking = [f"mask={':'.join((*_MASKED, *_PODMAN_MASKED))}"] if podman else []
     host: dict[str, Any] = {
         "AutoRemove": True,
         "CapDrop": ["ALL"],

@@ -104,6 +104,7 @@ async def _look_at_one(sandboxes: Sandboxes) -> tuple[dict[str, Any], dict[str, 
     group, descriptor = await sandboxes.create(name, request)
     try:
         seen = await look(name, descriptor)
+        group = group or sandboxes.group(name)
         sizes = () if _can_resize(sandboxes.process(name)) else SIZES
         # Podman's Docker API has no update before its version 5, and gVisor's shim has none.
         sandboxes.fixed = (*CHANGEABLE, *sizes) if sandboxes.daemon.podman or sandboxes.daemon.gvisor else sizes

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import errno
 import logging
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,6 +19,7 @@ from isol8.engines.docker import images, owners
 from isol8.engines.docker.client import DaemonFailure, Place, connect, disconnect, translated
 from isol8.engines.docker.description import LABEL, Daemon, Making, changeable, describe
 from isol8.engines.docker.keeping import Kept
+from isol8.engines.docker.kills import Kills
 from isol8.engines.docker.records import Record, Records
 from isol8.engines.docker.seccomp import Profile
 from isol8.engines.docker.streams import Stream
@@ -33,6 +36,7 @@ _BUSY = ("device or resource busy", "EBUSY")
 _TOO_SMALL = "The sandbox already uses more than the new limits allow"
 # What a program may count on in whatever image.
 _ESSENTIAL = {"HOME": "/sandbox", "LANG": "C.UTF-8"}
+_NOTHING_USED = Usage(cpu_ms=0, peak_memory_bytes=0, oom_kills=0)
 
 
 @dataclass(slots=True)
@@ -41,6 +45,8 @@ class _Live:
     limits: Limits
     container: str = ""
     pid: int = 0  # of process 1, where this machine has it; else 0
+    group: Group | None = None  # where it may end before it is asked
+    used: Usage = _NOTHING_USED  # when that was asked last
     stream: Stream | None = None
     removal: asyncio.Task[None] | None = None
     ended: asyncio.Event = field(default_factory=asyncio.Event)
@@ -76,6 +82,9 @@ class Sandboxes:
         left = await owners.sweep(self._docker)
         if left:
             _LOG.info("removed %d containers that dead servers had left", left)
+        self._kills = Kills(self._place, f"{LABEL}={self._making.labels[LABEL]}")
+        if self.daemon.gvisor:
+            self._kills.start()
         if podman:
             self.keeping = None  # its containers' input ends when nobody is attached, whatever they were made with
 
@@ -118,8 +127,6 @@ class Sandboxes:
         except DaemonFailure as error:
             raise images.explain(error, image) from error
         group = self._group_of(live, state["Pid"])
-        if group:
-            self._harden(group)
         settings = {
             "environment": self._making.environment if not request["image"] else _ESSENTIAL,
             "inherit": bool(request["image"]),
@@ -134,6 +141,9 @@ class Sandboxes:
         if group is None or not any(live.container in path for path in group.directories):
             return None  # another machine's, or another pid namespace's
         live.pid = pid
+        self._harden(group)
+        if self.daemon.gvisor:
+            live.group, group = group, None
         return group
 
     async def join(self, name: str, record: Record) -> tuple[Group | None, int]:
@@ -212,6 +222,10 @@ class Sandboxes:
         """Process 1 of a live sandbox; 0 where this machine does not have it. Raises EngineFailure."""
         return self._find(name).pid
 
+    def group(self, name: str) -> Group | None:
+        """The cgroup of a live sandbox that `create` does not give, where this machine has it. Raises EngineFailure."""
+        return self._find(name).group
+
     def mount(self, name: str, wanted: list[list[str]]) -> None:
         """See Sandboxes. Layers of packages are not for this engine so far."""
         raise EngineFailure("this engine cannot show directories in a live sandbox")
@@ -221,8 +235,10 @@ class Sandboxes:
         raise EngineFailure("this engine cannot listen on a sandbox's loopback")
 
     async def usage(self, name: str) -> Usage:
-        """For a daemon whose cgroups are not on this machine. With `one-shot` the daemon does not wait for a second
-        sample. See isol8.engines.supervisor.Sandboxes."""
+        """For a daemon whose cgroups are not on this machine, or end with what they have counted. With `one-shot` the
+        daemon does not wait for a second sample. See isol8.engines.supervisor.Sandboxes."""
+        if (known := self._live.get(name)) and known.group:
+            return await self._usage_of(known, known.group)
         live = self._find(name)
         container = self._docker.containers.container(live.container)
         with translated("usage could not be read"):
@@ -235,6 +251,13 @@ class Sandboxes:
             peak_memory_bytes=memory.get("max_usage", memory.get("usage", 0)),
             oom_kills=int(state.get("OOMKilled", False)),
         )
+
+    async def _usage_of(self, live: _Live, group: Group) -> Usage:
+        """The last there was to know."""
+        with suppress(OSError):  # gone with its container
+            live.used = group.usage()
+        kills = await self._kills.of(live.container, ending=live.ended.is_set())
+        return dataclasses.replace(live.used, oom_kills=max(live.used.oom_kills, kills))
 
     async def destroy(self, name: str) -> None:
         """See isol8.engines.supervisor.Sandboxes. When the daemon does not answer, it goes on trying."""
@@ -287,6 +310,7 @@ class Sandboxes:
                 await self.keeping.close(self._docker)
         except DaemonFailure as error:
             _LOG.error("sessions' containers stay behind: %s", error.message)
+        await self._kills.close()
         await disconnect(self._docker)
         self._profile.close()
 
