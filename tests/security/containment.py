@@ -15,6 +15,7 @@ from typing import Any
 
 import httpx
 
+from tests.support import engines
 from tests.support.calls import Json, body, delete, execute, stdout
 
 MIB = 1 << 20
@@ -85,6 +86,7 @@ LINKED = (
     "loop",
     "root/proc/1/environ",
 )
+WRITABLE = ("/sandbox", "/tmp", "/dev/shm", "/proc", "/etc/passwd", "/etc/group")
 
 
 def refused_calls(client: httpx.Client, files: dict[str, Any]) -> None:
@@ -230,10 +232,16 @@ def read_only_root(client: httpx.Client) -> None:
     printed = stdout(client, "cat /proc/self/mountinfo", "bash")
     mounts = {line.split()[4]: set(line.split()[5].split(",")) for line in printed.splitlines()}
     assert {"/", "/dev", "/proc", "/sandbox", "/tmp", "/dev/shm", "/proc/sys"} <= set(mounts)
+    bare, closed = engines.bare_mounts(), engines.closed_mounts()
+    tried = f"import os; print([each for each in {sorted(closed)} if os.access(each, os.W_OK)])"
+    assert stdout(client, tried) == "[]\n"
+    if bare:  # there is nothing on them that the flags would stop
+        found = execute(client, "find / /etc/ -xdev -type f -perm /6000 -o -xdev -type b -o -xdev -type c", "bash")
+        assert found["stdout"] == ""
     for place, flags in mounts.items():
-        assert "nosuid" in flags, place
-        assert "nodev" in flags or place == "/dev" or flags >= {"ro", "noexec"}, place
-        assert "ro" in flags or place in ("/sandbox", "/tmp", "/dev/shm", "/proc", "/etc/passwd", "/etc/group"), place
+        assert "nosuid" in flags or place in bare, place
+        assert "nodev" in flags or flags >= {"ro", "noexec"} or place in {"/dev"} | bare | closed, place
+        assert "ro" in flags or place in WRITABLE or place in closed | engines.writable_mounts(), place
     assert "noexec" in mounts["/tmp"] & mounts["/dev/shm"] & mounts["/proc"] & mounts["/dev"]
 
 

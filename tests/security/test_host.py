@@ -172,7 +172,7 @@ def test_chroot_break_out_with_an_open_directory(client: httpx.Client) -> None:
     )
     seen, root = stdout(client, code).replace("] [", "]\n[").splitlines()
     assert seen == root
-    assert "sys" not in seen
+    assert "sys" not in seen or "sys" in engines.more_in_root()
     assert "home" not in seen
 
 

@@ -16,7 +16,6 @@ _OF_DOCKER = ("docker", "docker-runsc", "podman")
 
 # Pattern of a test's id below tests/, without its brackets → reason.
 Reasons = dict[str, str]
-_IMAGE = "the image has directories of these names, with its own files"
 _NUMBERS = "process ids are higher: runc's own threads came before"
 
 _PROCESSES = "the machine's processes are counted, not those of its own kernel; with too many the whole sandbox ends"
@@ -48,9 +47,6 @@ DIFFERENCES: dict[str, Reasons] = {
         "security/test_neighbours.py::test_what_a_neighbour_reads_is_not_told": "sandboxes share the inodes of /usr",
     },
     "docker": {
-        "security/test_host.py::test_files_of_the_machine*": _IMAGE,
-        "security/test_host.py::test_chroot_break_out_with_an_open_directory": _IMAGE,
-        "security/test_host.py::test_read_only_root": "Docker mounts without nosuid; no-new-privileges does it",
         "differential/*?python-process_state.py?": "getgroups() has the program's own group in it",
         "differential/*?bash-child_death_reported.sh?": _NUMBERS,
         "differential/*?bash-exit_statuses.sh?": _NUMBERS,
@@ -131,3 +127,24 @@ def environment() -> dict[str, str]:
 def more_devices() -> set[str]:
     """What may be in /dev, and written to, on this engine alone."""
     return _DEVICES[CURRENT["engine"]]
+
+
+def more_in_root() -> set[str]:
+    """What may be in / on this engine alone. Docker always mounts /sys; it is masked."""
+    return {"sys"} if of_docker() else set()
+
+
+def bare_mounts() -> set[str]:
+    """What is mounted without nosuid and nodev, though read-only. Docker has no option for it: in its place there is
+    no-new-privileges, and nothing in the image that the flags would matter for."""
+    return {"/", "/etc/hostname", "/etc/hosts", "/etc/resolv.conf"} if of_docker() else set()
+
+
+def closed_mounts() -> set[str]:
+    """What is not mounted read-only on this engine alone, and is closed to programs by its owner."""
+    return {"/dev", "/dev/pts"} if of_docker() else set()
+
+
+def writable_mounts() -> set[str]:
+    """What may be written to on this engine alone: queues, which a resource limit bounds."""
+    return {"/dev/mqueue"} if of_docker() else set()

@@ -46,10 +46,17 @@ _TAIL = """\
 COPY etc/ /etc/
 ENV PATH={path} HOME=/sandbox LANG=C.UTF-8
 """
+# In shell, with the root in $1. What a program has no use for is not there, or root's alone (apt in an image on top of
+# this one needs it); and as the root of a container cannot be mounted nosuid, nothing in it has such a bit.
+_TIDY = (
+    'for name in boot home media mnt srv; do rm -rf "$1/$name"; done; '
+    'for name in root var/backups var/cache var/lib var/log var/spool; do chmod 0700 "$1/$name"; done; '
+    'find "$1/" -xdev -type f -perm /6000 -exec chmod a-s {} +'
+)
 _FROM_REGISTRY = f"""\
 FROM {_REGISTRY_IMAGE}
 RUN apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
-{" ".join(_PACKAGES)} && rm -rf /var/lib/apt/lists/* /var/cache/apt/*
+{" ".join(_PACKAGES)} && rm -rf /var/lib/apt/lists/* /var/cache/apt/* && {_TIDY.replace("$1", "")}
 """
 _FROM_PACKAGES = "FROM scratch\nADD rootfs.tar /\n"
 
@@ -161,6 +168,7 @@ async def _debootstrap(target: Path, reason: str) -> None:
         f"--include={','.join(_PACKAGES)}",
         "--dpkgopt=path-exclude=/usr/share/man/*",
         "--dpkgopt=path-exclude=/usr/share/doc/*",
+        f"--customize-hook={_TIDY}",
         _SUITE,
         str(target),
         stdin=asyncio.subprocess.DEVNULL,
