@@ -39,16 +39,22 @@ def instance(*arguments: Any, **options: Any) -> Isol8:
 def left() -> list[object]:
     """What this process has made and not taken away."""
     containers = daemon.containers(os.getpid()) if engines.of_docker() else []
-    return [*machine.descendants(os.getpid()), *machine.cgroups(os.getpid()), *containers]
+    return [*machine.cgroups(os.getpid()), *containers]
+
+
+def children() -> set[int]:
+    """The processes right below this one; a server that other tests share is one of them."""
+    return {pid for pid in machine.descendants(os.getpid()) if machine.parent(pid) == os.getpid()}
 
 
 @pytest.fixture(autouse=True)
 def _nothing_left() -> Any:
     if os.geteuid() != 0 or (engines.of_docker() and not daemon.reachable()):
         pytest.skip("needs root, and a Docker daemon for that engine")
-    before = set(machine.descriptors(os.getpid()))
+    before, processes = set(machine.descriptors(os.getpid())), children()
     yield
     machine.until(lambda: not left(), lambda: f"nothing left: {left()}", 30)
+    machine.until(lambda: children() <= processes, lambda: f"no more processes: {children() - processes}", 30)
     assert not _more_sockets(before)
 
 
@@ -164,7 +170,7 @@ async def test_what_is_wrong_is_said(ephemeral: Isol8) -> None:
 
 async def test_a_closed_one(persistent: Isol8) -> None:
     running = asyncio.create_task(persistent.execute("import time; time.sleep(3600)"))
-    while not machine.descendants(os.getpid()) or not persistent._started().sessions.list("key1"):  # noqa: ASYNC110
+    while not persistent._started().sessions.list("key1"):  # noqa: ASYNC110
         await asyncio.sleep(0.01)
     await persistent.close()
     with pytest.raises((EngineFailure, Conflict)):
@@ -189,11 +195,16 @@ async def test_two_at_once(ephemeral: Isol8) -> None:
     assert (await ephemeral.execute("print(1)")).stdout == "1\n"
 
 
-async def test_a_supervisor_that_dies(persistent: Isol8) -> None:
-    await persistent.execute("print(1)")
-    children = {pid for pid in machine.descendants(os.getpid()) if machine.parent(pid) == os.getpid()}
-    for pid in children:
-        os.kill(pid, signal.SIGKILL)
+async def test_a_supervisor_that_dies() -> None:
+    before = children()
+    async with instance("persistent") as persistent:
+        await persistent.execute("print(1)")
+        for pid in children() - before:
+            os.kill(pid, signal.SIGKILL)
+        await _fails(persistent)
+
+
+async def _fails(persistent: Isol8) -> None:
     for _ in range(2):
         with pytest.raises(EngineFailure):
             await persistent.execute("print(1)")

@@ -59,9 +59,9 @@ def export(image: str, target: IO[bytes]) -> None:
             daemon.delete(f"/containers/{name}")
 
 
-def containers(server_pid: int | None = None) -> list[dict[str, Any]]:
+def containers(server_pid: int | None = None, host: str = "") -> list[dict[str, Any]]:
     """Containers that servers have made, in whatever state; of one server when its main process is given."""
-    with client() as daemon:
+    with client(host) as daemon:
         answer = daemon.get("/containers/json", params={"all": 1, "filters": json.dumps({"label": [LABEL]})})
     assert answer.status_code == 200, answer.text
     found: list[dict[str, Any]] = answer.json()
