@@ -45,7 +45,8 @@ _NOTHING = "pass"
 class ExecutionResult:
     """What came of an execution. A program that fails is no exception: `outcome` and `exit_code` tell how it ended.
 
-    `files` has the contents of `output_paths`, `file_errors` why some could not be read.
+    `files` has the contents of `output_paths`, `file_errors` why some could not be read; `network_logs` and `timings`
+    are there when the options ask for them.
     """
 
     stdout: str
@@ -62,6 +63,7 @@ class ExecutionResult:
     files: Mapping[str, Content]
     file_errors: Mapping[str, str]
     network_logs: tuple[NetworkRequest, ...] | None
+    timings: Mapping[str, float] | None
     warnings: tuple[str, ...]
 
 
@@ -239,5 +241,6 @@ def _result(collected: Collected) -> ExecutionResult:
         files=result.files,
         file_errors=result.file_errors,
         network_logs=result.network_log,
+        timings=result.timings,
         warnings=result.warnings,
     )

@@ -42,7 +42,7 @@ def main(settings: dict[str, Any]) -> NoReturn:
         lambda: privileges.set_dumpable(True),
         gate,
         output,
-        Keeping(bytes.fromhex(kept[0]), kept[1]) if kept else None,
+        keeping=Keeping(bytes.fromhex(kept[0]), kept[1]) if kept else None,
     ).serve()
 
 
