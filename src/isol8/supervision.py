@@ -76,7 +76,7 @@ def start_process(module: str, listener: socket.socket, options: Mapping[str, An
 def supervise(config: Config, owner: int, index: MachineIndex) -> Iterator[Supervision]:
     """The supervision of the configured engine; `owner` is the launcher's pid, which is in the block while the server
     lives. `index` is where packages come from. Raises EngineFailure when this machine or user cannot run it."""
-    if config.engine is not EngineName.NATIVE and Network.FILTERED in config.policy.networks:
+    if config.engine is EngineName.GVISOR and Network.FILTERED in config.policy.networks:
         raise EngineFailure(f'the engine {config.engine} has no network "filtered": take it out of policy.networks')
     if config.engine is EngineName.DOCKER:
         require_docker()
@@ -166,6 +166,7 @@ def _gvisor_options(
 
 
 def _docker_options(config: Config, owner: int, image: str, installed: Mapping[str, Install]) -> dict[str, Any]:
+    filtered = Network.FILTERED in config.policy.networks
     own = dict.fromkeys(os.path.dirname(each.executable) for each in installed.values())
     path = ":".join([*(place for place in own if place not in _USUAL_PATH), *_USUAL_PATH])
     return {
@@ -176,6 +177,8 @@ def _docker_options(config: Config, owner: int, image: str, installed: Mapping[s
         "runtime": config.docker.runtime,
         "image": image,
         "environment": {"PATH": path, "HOME": "/sandbox", "LANG": "C.UTF-8"},
+        "way_out": filtered or config.policy.packages,
+        "filtered": filtered,
     }
 
 
@@ -196,7 +199,7 @@ def _sweep_gvisor(hierarchy: Hierarchy, owner: int) -> None:
 def _sweep_docker(config: Config, owner: int) -> None:
     """Containers carry their server's label. Without anybody attached they end by themselves, and what cannot be
     removed now (the daemon is gone, perhaps) is at the next start."""
-    from isol8.engines.docker import owners
+    from isol8.engines.docker import outlets, owners
 
     async def ask(docker: Docker) -> int:
         return await owners.sweep(docker, owners.owner_label(owner))
@@ -205,6 +208,7 @@ def _sweep_docker(config: Config, owner: int) -> None:
         asyncio.run(with_daemon(config, ask))
     except EngineFailure as error:
         _LOG.warning("containers may be left: %s", error.message)
+    outlets.sweep(owner)
 
 
 async def _look_at_image(config: Config) -> tuple[str, dict[str, Install]]:

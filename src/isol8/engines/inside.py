@@ -15,11 +15,12 @@ from isol8.kernel import privileges
 from isol8.kernel.pipe_gates import PipeGate
 from isol8.runner.files import write_file
 from isol8.runner.loop import Boot, Runner
+from isol8.runner.relay import Relay
 
 
 def main(settings: dict[str, Any]) -> NoReturn:
     """Become the runner. `settings` has `environment`, what programs start with, on top of what the image sets where
-    `inherit` is true; and `boot` (`isol8.model.Boot`)."""
+    `inherit` is true; `boot` (`isol8.model.Boot`); and `relay`, the unix socket of its way out, if there may be one."""
     # Nobody may trace the runner or read it in /proc, though the user is the same.
     privileges.set_dumpable(False)
     os.umask(0o022)
@@ -40,6 +41,7 @@ def main(settings: dict[str, Any]) -> NoReturn:
         lambda: privileges.set_dumpable(True),
         gate,
         output,
+        relay=Relay(settings["relay"]) if settings["relay"] else None,
     ).serve()
 
 

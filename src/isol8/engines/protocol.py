@@ -2,7 +2,8 @@
 
 One message is one JSON object. Requests carry `id` and `op`; the answer carries the same `id`, and either its values or
 `error` (with `conflict` true when the kernel refused other limits, or a port). The answer to `create` brings one
-descriptor: the sandbox's stream. So does the answer to `listen`: a socket that listens on the sandbox's own loopback.
+descriptor: the sandbox's stream. So does the answer to `listen`: a socket that listens on the sandbox's own loopback,
+or a unix socket that reaches into it.
 
     ready    → fixed: names of the limits that a live sandbox keeps. Requests are read only once the supervisor can
                create

@@ -165,7 +165,14 @@ class SupervisedEngine:
     async def listen(self, sandbox: Sandbox, port: int) -> socket.socket:
         """See Engine."""
         _, descriptors = await self._ask("listen", sandbox.id, port=port)
-        return socket.socket(fileno=descriptors[0])
+        listener = socket.socket(fileno=descriptors[0])
+        if listener.family == socket.AF_UNIX:  # it reaches into the sandbox, where the runner has to lead to it
+            try:
+                await sandbox.listen(port)
+            except BaseException:
+                listener.close()
+                raise
+        return listener
 
     async def usage(self, sandbox: Sandbox) -> Usage:
         """See Engine. The files of a cgroup are everybody's to read, so this costs no message."""

@@ -34,7 +34,7 @@ CONTENT_LABEL = "isol8.content"
 _REGISTRY_IMAGE = "debian:bookworm-slim"
 _SUITE = "bookworm"
 _PACKAGES = (  # and what Debian calls essential
-    *("bzip2", "ca-certificates", "media-types", "netbase", "procps", "python3", "tzdata"),
+    *("bzip2", "ca-certificates", "curl", "media-types", "netbase", "procps", "python3", "tzdata"),
     *("unzip", "xz-utils", "zip"),
 )
 _REGISTRY_PATIENCE_S = 20.0

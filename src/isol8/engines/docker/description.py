@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -64,8 +65,11 @@ def ulimits(*, podman: bool) -> list[dict[str, Any]]:
     return [{"Name": name, "Soft": soft, "Hard": hard} for name, (soft, hard) in limits.items()]
 
 
-def describe(making: Making, daemon: Daemon, request: dict[str, Any], uid: int) -> dict[str, Any]:
-    """The body of POST /containers/create. `request`: see engines/protocol.py."""
+def describe(
+    making: Making, daemon: Daemon, request: dict[str, Any], uid: int, shown: Mapping[str, str]
+) -> dict[str, Any]:
+    """The body of POST /containers/create. `request`: see engines/protocol.py. `shown`: which directories of this
+    machine the container sees, read-only, by where it sees them."""
     limits, podman = Limits(**request["limits"]), daemon.podman
     owned = "mode=0777,notmpcopyup" if podman else f"mode=0755,uid={uid},gid={uid}"
     masking = [f"mask={':'.join(_MASKED)}"] if podman else []
@@ -76,6 +80,12 @@ def describe(making: Making, daemon: Daemon, request: dict[str, Any], uid: int) 
         "IpcMode": "private",
         "LogConfig": {"Type": "none"},
         "MaskedPaths": list(_MASKED),
+        # What of it is mounted later on the machine does not come after.
+        "Mounts": [
+            {"Type": "bind", "Source": source, "Target": target, "ReadOnly": True}
+            | {"BindOptions": {"Propagation": "rprivate"}}
+            for target, source in shown.items()
+        ],
         "NetworkMode": request["network"],
         "ReadonlyPaths": list(_READ_ONLY),
         "ReadonlyRootfs": True,

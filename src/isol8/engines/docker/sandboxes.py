@@ -13,12 +13,14 @@ from typing import Any
 from aiodocker import Docker
 
 from isol8.engines import bundle
-from isol8.engines.docker import images, owners
+from isol8.engines.docker import images, outlets, owners
 from isol8.engines.docker.client import DaemonFailure, Place, connect, disconnect, translated
 from isol8.engines.docker.description import Daemon, Making, changeable, describe
+from isol8.engines.docker.outlets import Outlets
 from isol8.engines.docker.seccomp import Profile
 from isol8.engines.docker.streams import Stream
 from isol8.engines.docker.users import Users
+from isol8.engines.supervisor import Refused
 from isol8.errors import Conflict, EngineFailure
 from isol8.kernel import cgroups, mounts
 from isol8.kernel.cgroups import Group
@@ -48,9 +50,11 @@ class _Live:
 class Sandboxes:
     """All containers of one server. `start` it, and `close` it."""
 
-    def __init__(self, place: Place, making: Making) -> None:
+    def __init__(self, place: Place, making: Making, ways: Outlets | None = None) -> None:
         self._place = place
         self._making = making
+        self._outlets = ways
+        self._shut_in = "the server has been started without"  # why containers have no way out, if they have none
         self._users = Users()
         self._live: dict[str, _Live] = {}
         self._closing = False
@@ -91,7 +95,8 @@ class Sandboxes:
         image = request["image"] or self._making.image
         if request["image"]:
             await images.check(self._docker, image)
-        body = describe(self._making, self.daemon, request, live.uid)
+        outlet = self._outlets.make(name) if self._outlets and request["network"] != "host" else ""
+        body = describe(self._making, self.daemon, request, live.uid, {outlets.INSIDE: outlet} if outlet else {})
         with translated(f"a container of {image} could not be made"):
             made = await self._docker.containers.create(body, name=f"isol8-{name}")
         live.container = made.id
@@ -113,6 +118,7 @@ class Sandboxes:
             "environment": self._making.environment if not request["image"] else _ESSENTIAL,
             "inherit": bool(request["image"]),
             "boot": request["boot"],
+            "relay": outlets.SOCKET if outlet else "",
         }
         return group, await live.stream.begin(bundle.pack(settings), live.ended.set)
 
@@ -171,8 +177,26 @@ class Sandboxes:
         raise EngineFailure("this engine cannot show directories in a live sandbox")
 
     def listen(self, name: str, port: int) -> int:
-        """See Sandboxes. Filtered networks are not for this engine so far."""
-        raise EngineFailure("this engine cannot listen on a sandbox's loopback")
+        """See isol8.engines.supervisor.Sandboxes."""
+        self._find(name)
+        if self._outlets is None:
+            raise EngineFailure(f"containers have no way out: {self._shut_in}")
+        return self._outlets.listen(name)
+
+    @property
+    def has_way_out(self) -> bool:
+        """Whether `listen` can work."""
+        return self._outlets is not None
+
+    def shut_in(self, reason: str) -> None:
+        """Make containers without a way out from now on. Raises Refused when requests were promised one."""
+        if self._outlets and self._outlets.needed:
+            raise Refused(f'containers cannot have the network "filtered", which policy.networks allows: {reason}')
+        _LOG.info("no packages can be installed: %s", reason)
+        self._shut_in = reason
+        if self._outlets:
+            self._outlets.close()
+        self._outlets = None
 
     async def usage(self, name: str) -> Usage:
         """For a daemon whose cgroups are not on this machine. With `one-shot` the daemon does not wait for a second
@@ -221,6 +245,8 @@ class Sandboxes:
                 live.trouble.set()
             await asyncio.sleep(delay)
             delay = min(delay * 2, _LONGEST_DELAY_S)
+        if self._outlets:
+            self._outlets.remove(name)
         self._users.give_back(live.uid)
         del self._live[name]
 
@@ -234,6 +260,8 @@ class Sandboxes:
         await asyncio.gather(*left, return_exceptions=True)
         if any(results):
             _LOG.error("%d containers stay behind: the Docker daemon does not remove them", len(left))
+        if self._outlets:
+            self._outlets.close()
         await disconnect(self._docker)
         self._profile.close()
 

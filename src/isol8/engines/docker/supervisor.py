@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from isol8.engines.docker.client import Place
 from isol8.engines.docker.description import LABEL, Making
 from isol8.engines.docker.examination import examine
+from isol8.engines.docker.outlets import Outlets
 from isol8.engines.docker.owners import owner_label
 from isol8.engines.docker.sandboxes import Sandboxes
 from isol8.engines.supervisor import opened, supervise
@@ -21,7 +22,9 @@ from isol8.kernel.signals import settle
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How the launcher wants the supervisor. `owner` is the launcher's pid, `client_uid` the API process's user."""
+    """How the launcher wants the supervisor. `owner` is the launcher's pid, `client_uid` the API process's user;
+    `way_out` whether containers may have a filtered network, and `filtered` whether requests may ask for one, so that
+    the server does not start where there is none."""
 
     owner: int
     client_uid: int
@@ -31,12 +34,16 @@ class Options:
     image: str
     environment: dict[str, str]
     strict: bool
+    way_out: bool = False
+    filtered: bool = False
 
     def sandboxes(self) -> Sandboxes:
         """Not yet started."""
         labels = {LABEL: owner_label(self.owner)}
         making = Making(self.image, self.runtime, labels, self.environment)
-        return Sandboxes(Place(self.host, self.context), making)
+        return Sandboxes(
+            Place(self.host, self.context), making, Outlets(self.owner, needed=self.filtered) if self.way_out else None
+        )
 
     async def open(self) -> Sandboxes:
         """Sandboxes that are ready to be made. Raises EngineFailure, Refused."""

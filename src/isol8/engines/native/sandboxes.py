@@ -14,6 +14,7 @@ from typing import Any
 
 from isol8.engines.native.directories import Directories, attach_in
 from isol8.engines.native.zygotes import Zygote, describe_root
+from isol8.engines.sandbox import port_taken
 from isol8.engines.user_ids import OF_THE_MACHINE, IdRange, OneUser, UserIds
 from isol8.errors import Conflict, EngineFailure
 from isol8.kernel import cgroups, mounts, network
@@ -205,7 +206,7 @@ class Sandboxes:
             return network.in_network_of(live.pidfd, lambda: _listen(port))
         except OSError as error:
             if error.errno == errno.EADDRINUSE:
-                raise Conflict(f"A program in the sandbox has taken port {port}, which its network needs") from error
+                raise port_taken(port) from error
             raise EngineFailure(f"the sandbox's network cannot be entered: {error}") from error
 
     def identity(self, name: str) -> tuple[int, int]:
