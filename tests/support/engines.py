@@ -65,6 +65,7 @@ NOT_ABOUT: dict[str, Reasons] = {
         "security/test_meta.py::*": _LAYERS,
         "contract/test_refusals.py::test_a_runtime_that_is_not_installed*": "runtimes are the image's",
         "engine/*": "the native engine by itself",
+        "egress/test_sandboxes.py::test_a_port_that_is_taken": "the runner keeps the port, once it has it",
     },
     "gvisor": {
         **_PARTS,
