@@ -157,7 +157,7 @@ def _start_keeper(listener: socket.socket, owner: int, config: Config, client: i
 def _has_store(config: Config) -> bool:
     """Whether there is a place for layers. A server without one installs no packages, and its log says why; so does one
     whose engine cannot show them to a sandbox."""
-    if config.engine is not EngineName.NATIVE:
+    if config.engine is EngineName.GVISOR:
         _LOG.info("no packages can be installed with the engine %s", config.engine)
         return False
     try:

@@ -32,7 +32,7 @@ from isol8.packages.index import MachineIndex
 from isol8.packages.recipe import UV
 from isol8.runtimes.base import Install
 from isol8.runtimes.prefixes import link_of
-from isol8.runtimes.registry import find_installed
+from isol8.runtimes.registry import RUNTIMES, find_installed
 
 if TYPE_CHECKING:
     from aiodocker import Docker
@@ -83,7 +83,7 @@ def supervise(config: Config, owner: int, index: MachineIndex) -> Iterator[Super
         image, installed = asyncio.run(_look_at_image(config))
         if "python" not in installed:
             raise EngineFailure("the image has no python3; every sandbox needs it")
-        options = _docker_options(config, owner, image, installed)
+        options = _docker_options(config, owner, image, installed, index)
         yield Supervision("isol8.engines.docker.supervisor", options, installed, lambda: _sweep_docker(config, owner))
         return
     installed = find_installed(config.data_dir)
@@ -132,6 +132,11 @@ def layers_dir(config: Config) -> str:
     return os.path.join(os.path.abspath(config.data_dir), "layers")
 
 
+def _directories(config: Config, index: MachineIndex) -> dict[str, str]:
+    """What sandboxes that install packages are shown."""
+    return {UV: str(link_of(UV, config.data_dir).resolve()), **index.directories}
+
+
 def _native_options(
     config: Config, owner: int, installed: Mapping[str, Install], hierarchy: Hierarchy, index: MachineIndex
 ) -> dict[str, Any]:
@@ -142,7 +147,7 @@ def _native_options(
         "hierarchy": dataclasses.asdict(hierarchy),
         "python": installed["python"].executable,
         "layers": layers_dir(config),
-        "directories": {UV: str(link_of(UV, config.data_dir).resolve()), **index.directories},
+        "directories": _directories(config, index),
         **_machine_runtimes(installed),
     }
 
@@ -165,7 +170,10 @@ def _gvisor_options(
     }
 
 
-def _docker_options(config: Config, owner: int, image: str, installed: Mapping[str, Install]) -> dict[str, Any]:
+def _docker_options(
+    config: Config, owner: int, image: str, installed: Mapping[str, Install], index: MachineIndex | None = None
+) -> dict[str, Any]:
+    """Without an `index`, containers cannot install packages."""
     filtered = Network.FILTERED in config.policy.networks
     own = dict.fromkeys(os.path.dirname(each.executable) for each in installed.values())
     path = ":".join([*(place for place in own if place not in _USUAL_PATH), *_USUAL_PATH])
@@ -179,6 +187,8 @@ def _docker_options(config: Config, owner: int, image: str, installed: Mapping[s
         "environment": {"PATH": path, "HOME": "/sandbox", "LANG": "C.UTF-8"},
         "way_out": filtered or config.policy.packages,
         "filtered": filtered,
+        "layers": layers_dir(config),
+        "directories": _directories(config, index) if index else {},
     }
 
 
@@ -216,7 +226,10 @@ async def _look_at_image(config: Config) -> tuple[str, dict[str, Install]]:
     from isol8.engines.docker import images
 
     found = await with_daemon(config, lambda docker: images.find(docker, config.docker.image))
-    return found.id, {key: Install(path, version, None) for key, (path, version) in found.runtimes.items()}
+    return found.id, {
+        name: RUNTIMES[name].inside(each.path, each.version, each.packages, found.id)
+        for name, each in found.runtimes.items()
+    }
 
 
 async def _examine_native(installed: dict[str, Install], hierarchy: Hierarchy, standing: Any) -> list[Layer]:

@@ -55,6 +55,7 @@ def specimen_request() -> tuple[str, dict[str, Any]]:
     limits = {name: getattr(LIMITS, name) for name in LIMITS.__slots__}
     boot = {"forked": False, "executable": "", "argv": [], "path": "", "opens": 1, "pipe": False}
     request = {"runtime": "python", "limits": limits, "network": "none", "image": "", "boot": boot}
+    request["mounts"] = []
     return f"specimen-{os.getpid()}", request
 
 

@@ -5,8 +5,8 @@ One message is one JSON object. Requests carry `id` and `op`; the answer carries
 descriptor: the sandbox's stream. So does the answer to `listen`: a socket that listens on the sandbox's own loopback,
 or a unix socket that reaches into it.
 
-    ready    → fixed: names of the limits that a live sandbox keeps. Requests are read only once the supervisor can
-               create
+    ready    → fixed: names of the limits that a live sandbox keeps; mountable: whether `mount` can work. Requests are
+               read only once the supervisor can create
     create   sandbox, runtime, limits, network, image, boot, mounts
                              → groups (controller → directory), version; {} where this machine does not have the cgroup
     limit    sandbox, limits                            → {}

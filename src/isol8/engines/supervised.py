@@ -44,6 +44,7 @@ class SupervisedEngine:
         self._address = address
         self._uid = uid
         self._fixed: tuple[str, ...] = ()  # the limits that a live sandbox keeps
+        self._mountable = True
         self._connection: socket.socket | None = None
         self._connecting = asyncio.Lock()
         self._answers: dict[int, asyncio.Future[tuple[protocol.Message, list[int]]]] = {}
@@ -55,12 +56,13 @@ class SupervisedEngine:
         kept = (getattr(spec.limits, name) for name in self._fixed)
         # A filtered network is a sandbox's own loopback as well, with a socket on it for each execution.
         network = Network.NONE if spec.network is Network.FILTERED else spec.network
-        return (spec.runtime, network, spec.image, *kept)
+        mounts = () if self._mountable else spec.mounts
+        return (spec.runtime, network, spec.image, mounts, *kept)
 
     async def start(self) -> None:
         """Connect, and wait until sandboxes can be made. Raises EngineFailure."""
         message, _ = await self._ask("ready", "")
-        self._fixed = tuple(message["fixed"])
+        self._fixed, self._mountable = tuple(message["fixed"]), message["mountable"]
 
     async def close(self) -> None:
         """Let go of the supervisor, which then destroys what this process made."""
@@ -159,6 +161,8 @@ class SupervisedEngine:
 
     async def mount(self, sandbox: Sandbox, mounts: tuple[Mount, ...]) -> None:
         """See Engine."""
+        if not self._mountable:
+            raise Conflict("This sandbox's packages cannot change: it has those that it was made with")
         await self._ask("mount", sandbox.id, mounts=[[mount.name, mount.target] for mount in mounts])
         sandbox.spec = dataclasses.replace(sandbox.spec, mounts=sandbox.spec.mounts + mounts)
 

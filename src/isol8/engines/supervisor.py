@@ -45,6 +45,10 @@ class Sandboxes(Protocol):
     def fixed(self) -> tuple[str, ...]:
         """Names of the limits that a live sandbox keeps."""
 
+    @property
+    def mountable(self) -> bool:
+        """Whether `mount` can work: else what a sandbox is to see it must have from the start."""
+
     async def create(self, name: str, request: dict[str, Any]) -> tuple[Group | None, int]:
         """Make one. Its cgroup, if this machine has it, and its stream (the caller's to close). Raises
         EngineFailure."""
@@ -188,7 +192,7 @@ class Client:
     async def _carry_out(self, message: protocol.Message) -> tuple[protocol.Message, list[int]]:
         operation, name = message["op"], message["sandbox"]
         if operation == "ready":
-            return {"fixed": self._sandboxes.fixed}, []
+            return {"fixed": self._sandboxes.fixed, "mountable": self._sandboxes.mountable}, []
         if operation == "create":
             self._made.add(name)
             group, stream = await self._sandboxes.create(name, message)

@@ -47,7 +47,7 @@ def make_layers(source: PackageSource, engine: Engine, config: Config, installed
         source.keeper,
         Kitchen(index, source.executables, config.policy.package_scripts, settings.hosts),
         {
-            name: Place(install.version, install.packages, install.packages_options)
+            name: Place(install.version, install.packages, install.packages_options, install.surroundings)
             for name, install in installed.items()
             if install.packages
         },

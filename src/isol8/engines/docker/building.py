@@ -41,9 +41,12 @@ _REGISTRY_PATIENCE_S = 20.0
 _LAST_LINES = 10
 _PIECE_BYTES = 1 << 20
 _OPT = "/opt/isol8"
-# Without a directory /sandbox: runc gives what it mounts at one its mode, whatever was asked for.
+# Without a directory /sandbox: runc gives what it mounts at one its mode, whatever was asked for. With /node_modules,
+# over which packages can be mounted.
 _TAIL = """\
 COPY etc/ /etc/
+WORKDIR /node_modules
+WORKDIR /
 ENV PATH={path} HOME=/sandbox LANG=C.UTF-8
 """
 _FROM_REGISTRY = f"""\
@@ -92,9 +95,10 @@ async def _name(docker: Docker, top: str, content: str) -> str:
     if await _content_of(docker, images.OWN_IMAGE) == content:
         return f"{images.OWN_IMAGE} is up to date"
     runtimes = await images.probe(docker, top, top)
-    text = f"FROM {top}\nLABEL {images.RUNTIMES_LABEL}={json.dumps(json.dumps(runtimes))}\n"
+    found = {name: [each.path, each.version, each.packages] for name, each in runtimes.items()}
+    text = f"FROM {top}\nLABEL {images.RUNTIMES_LABEL}={json.dumps(json.dumps(found))}\n"
     await _build(docker, images.OWN_IMAGE, text, content, {})
-    versions = ", ".join(f"{name} {version}" for name, (_, version) in runtimes.items())
+    versions = ", ".join(f"{name} {each.version}" for name, each in runtimes.items())
     return f"{images.OWN_IMAGE} is ready, with {versions}"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -70,6 +71,8 @@ def describe(
 ) -> dict[str, Any]:
     """The body of POST /containers/create. `request`: see engines/protocol.py. `shown`: which directories of this
     machine the container sees, read-only, by where it sees them."""
+    # One that is filtered is none, with a way out by other means (outlets.py).
+    network = "host" if request["network"] == "host" else "none"
     limits, podman = Limits(**request["limits"]), daemon.podman
     owned = "mode=0777,notmpcopyup" if podman else f"mode=0755,uid={uid},gid={uid}"
     masking = [f"mask={':'.join(_MASKED)}"] if podman else []
@@ -86,19 +89,20 @@ def describe(
             | {"BindOptions": {"Propagation": "rprivate"}}
             for target, source in shown.items()
         ],
-        "NetworkMode": request["network"],
+        "NetworkMode": network,
         "ReadonlyPaths": list(_READ_ONLY),
         "ReadonlyRootfs": True,
         "SecurityOpt": ["no-new-privileges", f"seccomp={daemon.profile}", *masking],
         "ShmSize": limits.tmp_bytes,
         "Tmpfs": {
+            **dict.fromkeys(_made_below_run(request["mounts"]), "rw,noexec,nosuid,nodev,mode=0755,size=64k"),
             "/sandbox": f"rw,exec,nosuid,nodev,{owned},size={limits.sandbox_bytes}",
             "/tmp": f"rw,noexec,nosuid,nodev,mode=1777,size={limits.tmp_bytes}",
         },
         "Ulimits": ulimits(podman=podman),
         **changeable(with_own_kernel(limits) if daemon.gvisor else limits),
     }
-    if request["network"] == "none":
+    if network == "none":
         # Docker takes ::1 away where there is no network for it.
         host["Sysctls"] = {f"net.ipv6.conf.{name}.disable_ipv6": "0" for name in ("all", "lo")}
     if making.runtime:
@@ -120,6 +124,11 @@ def describe(
         "Labels": making.labels,
         "HostConfig": host,
     }
+
+
+def _made_below_run(wanted: list[list[str]]) -> set[str]:
+    """Where directories are shown that no image has: what is below /run is made."""
+    return {os.path.dirname(target) for _, target in wanted if target.startswith("/run/")}
 
 
 def changeable(limits: Limits) -> dict[str, int]:

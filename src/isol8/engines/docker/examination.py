@@ -14,6 +14,7 @@ import socket
 from typing import Any
 
 from isol8.engines.base import Layer, Need
+from isol8.engines.directories import attach_in
 from isol8.engines.docker.client import DaemonFailure
 from isol8.engines.docker.description import CHANGEABLE
 from isol8.engines.docker.sandboxes import Sandboxes
@@ -122,6 +123,7 @@ async def _look_at_one(sandboxes: Sandboxes) -> tuple[dict[str, Any], dict[str, 
         group, descriptor = await sandboxes.create(name, request)
     try:
         seen = await look(name, descriptor, lambda sandbox: _try_way_out(sandboxes, sandbox))
+        sandboxes.mountable = not sandboxes.daemon.gvisor and _can_mount(sandboxes.process(name))
         sizes = () if _can_resize(sandboxes.process(name)) else SIZES
         # Podman's Docker API has no update before its version 5, and gVisor's shim has none.
         sandboxes.fixed = (*CHANGEABLE, *sizes) if sandboxes.daemon.podman or sandboxes.daemon.gvisor else sizes
@@ -164,6 +166,24 @@ def _memory_limit(paths: dict[str, str]) -> int:
                 text = file.read().strip()
                 return int(text) if text.isdigit() else 0
     return 0
+
+
+def _can_mount(pid: int) -> bool:
+    """Whether this process may mount something in a sandbox: it takes root, and the same machine."""
+    if not pid or os.geteuid() != 0:
+        return False
+    directory = os.open("/usr", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        tree = mounts.open_read_only(directory)
+        try:
+            attach_in(pid, [(tree, "/tmp")])
+        finally:
+            os.close(tree)
+    except OSError:
+        return False
+    finally:
+        os.close(directory)
+    return True
 
 
 def _can_resize(pid: int) -> bool:

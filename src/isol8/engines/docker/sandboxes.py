@@ -13,6 +13,7 @@ from typing import Any
 from aiodocker import Docker
 
 from isol8.engines import bundle
+from isol8.engines.directories import Directories
 from isol8.engines.docker import images, outlets, owners
 from isol8.engines.docker.client import DaemonFailure, Place, connect, disconnect, translated
 from isol8.engines.docker.description import Daemon, Making, changeable, describe
@@ -50,15 +51,17 @@ class _Live:
 class Sandboxes:
     """All containers of one server. `start` it, and `close` it."""
 
-    def __init__(self, place: Place, making: Making, ways: Outlets | None = None) -> None:
+    def __init__(self, place: Place, making: Making, ways: Outlets | None, directories: Directories) -> None:
         self._place = place
         self._making = making
         self._outlets = ways
         self._shut_in = "the server has been started without"  # why containers have no way out, if they have none
+        self._directories = directories
         self._users = Users()
         self._live: dict[str, _Live] = {}
         self._closing = False
         self.fixed: tuple[str, ...] = ()  # until it has been seen what can be changed (examination.py)
+        self.mountable = False  # likewise
         self.unhardened = ""  # why the cgroups of sandboxes are as Docker made them
         self._hierarchy = cgroups.find()
 
@@ -96,7 +99,10 @@ class Sandboxes:
         if request["image"]:
             await images.check(self._docker, image)
         outlet = self._outlets.make(name) if self._outlets and request["network"] != "host" else ""
-        body = describe(self._making, self.daemon, request, live.uid, {outlets.INSIDE: outlet} if outlet else {})
+        shown = {outlets.INSIDE: outlet} if outlet else {}
+        if not self.mountable:
+            shown |= self._by_daemon(request["mounts"])
+        body = describe(self._making, self.daemon, request, live.uid, shown)
         with translated(f"a container of {image} could not be made"):
             made = await self._docker.containers.create(body, name=f"isol8-{name}")
         live.container = made.id
@@ -114,6 +120,8 @@ class Sandboxes:
         if group:
             live.pid = state["Pid"]
             self._harden(group)
+        if self.mountable and request["mounts"]:
+            self._directories.show(self._process(live), request["mounts"])  # nothing has run in there so far
         settings = {
             "environment": self._making.environment if not request["image"] else _ESSENTIAL,
             "inherit": bool(request["image"]),
@@ -162,19 +170,36 @@ class Sandboxes:
             raise
 
     def _resize(self, live: _Live, path: str, size: int) -> None:
-        """Raises OSError, and EngineFailure when process 1 is gone or was never on this machine."""
+        """Raises OSError, EngineFailure."""
+        mounts.resize_in(self._process(live), path, size)
+
+    def _process(self, live: _Live) -> int:
+        """Process 1. Raises EngineFailure when it is gone or was never on this machine."""
         group = cgroups.group_of(live.pid, self._hierarchy) if live.pid else None
         if group is None or not any(live.container in directory for directory in group.directories):
             raise EngineFailure("the sandbox is gone, or not on this machine")
-        mounts.resize_in(live.pid, path, size)
+        return live.pid
 
     def process(self, name: str) -> int:
         """Process 1 of a live sandbox; 0 where this machine does not have it. Raises EngineFailure."""
         return self._find(name).pid
 
     def mount(self, name: str, wanted: list[list[str]]) -> None:
-        """See Sandboxes. Layers of packages are not for this engine so far."""
-        raise EngineFailure("this engine cannot show directories in a live sandbox")
+        """See isol8.engines.supervisor.Sandboxes."""
+        live = self._find(name)
+        if not self.mountable or any(target.startswith("/run/") for _, target in wanted):
+            raise Conflict("a container has the directories that it was made with")
+        self._directories.show(self._process(live), wanted)
+
+    def _by_daemon(self, wanted: list[list[str]]) -> dict[str, str]:
+        """What the daemon is asked to show, by where it is seen: it follows links, so no layer is, below which another
+        process may write. Raises EngineFailure."""
+        paths = {target: self._directories.path(name) for name, target in wanted}
+        if None in paths.values():
+            raise EngineFailure(
+                "this server cannot show layers to containers, which takes root on the daemon's machine"
+            )
+        return {target: path for target, path in paths.items() if path}
 
     def listen(self, name: str, port: int) -> int:
         """See isol8.engines.supervisor.Sandboxes."""

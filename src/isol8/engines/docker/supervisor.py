@@ -8,8 +8,9 @@ from __future__ import annotations
 import json
 import socket
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from isol8.engines.directories import Directories
 from isol8.engines.docker.client import Place
 from isol8.engines.docker.description import LABEL, Making
 from isol8.engines.docker.examination import examine
@@ -24,7 +25,7 @@ from isol8.kernel.signals import settle
 class Options:
     """How the launcher wants the supervisor. `owner` is the launcher's pid, `client_uid` the API process's user;
     `way_out` whether containers may have a filtered network, and `filtered` whether requests may ask for one, so that
-    the server does not start where there is none."""
+    the server does not start where there is none; `layers` and `directories` see Directories."""
 
     owner: int
     client_uid: int
@@ -36,14 +37,15 @@ class Options:
     strict: bool
     way_out: bool = False
     filtered: bool = False
+    layers: str = ""
+    directories: dict[str, str] = field(default_factory=dict)
 
     def sandboxes(self) -> Sandboxes:
         """Not yet started."""
         labels = {LABEL: owner_label(self.owner)}
         making = Making(self.image, self.runtime, labels, self.environment)
-        return Sandboxes(
-            Place(self.host, self.context), making, Outlets(self.owner, needed=self.filtered) if self.way_out else None
-        )
+        ways = Outlets(self.owner, needed=self.filtered) if self.way_out else None
+        return Sandboxes(Place(self.host, self.context), making, ways, Directories(self.layers, self.directories))
 
     async def open(self) -> Sandboxes:
         """Sandboxes that are ready to be made. Raises EngineFailure, Refused."""

@@ -47,6 +47,7 @@ class Sandboxes:
     """All sandboxes of one server. `start` it, and `close` it. `options` are runsc's own, such as --platform=ptrace."""
 
     fixed = SIZES
+    mountable = False
 
     def __init__(
         self,

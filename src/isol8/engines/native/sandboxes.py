@@ -12,7 +12,7 @@ import socket
 from dataclasses import dataclass
 from typing import Any
 
-from isol8.engines.native.directories import Directories, attach_in
+from isol8.engines.directories import Directories
 from isol8.engines.native.zygotes import Zygote, describe_root
 from isol8.engines.sandbox import port_taken
 from isol8.engines.user_ids import OF_THE_MACHINE, IdRange, OneUser, UserIds
@@ -52,6 +52,7 @@ class Sandboxes:
     """All sandboxes of one server. `close` when done."""
 
     fixed: tuple[str, ...] = ()
+    mountable = True
 
     def __init__(
         self,
@@ -188,14 +189,7 @@ class Sandboxes:
         live = self._live.get(name)
         if live is None:
             raise EngineFailure("the sandbox is gone")
-        trees = self._directories.open(mounts)
-        try:
-            attach_in(live.pid, [(tree, target) for tree, (_, target) in zip(trees, mounts, strict=True)])
-        except OSError as error:
-            raise EngineFailure(f"a layer could not be mounted: {error}") from error
-        finally:
-            for tree in trees:
-                os.close(tree)
+        self._directories.show(live.pid, mounts)
 
     def listen(self, name: str, port: int) -> int:
         """A socket that listens on a sandbox's loopback (the caller's to close). Raises EngineFailure, Conflict."""

@@ -46,6 +46,21 @@ class Directories:
             raise
         return opened
 
+    def show(self, pid: int, wanted: list[list[str]]) -> None:
+        """Show each [name, target] in the mount namespace of a live sandbox's process. Raises EngineFailure."""
+        trees = self.open(wanted)
+        try:
+            attach_in(pid, [(tree, target) for tree, (_, target) in zip(trees, wanted, strict=True)])
+        except OSError as error:
+            raise EngineFailure(f"a layer could not be mounted: {error}") from error
+        finally:
+            for tree in trees:
+                os.close(tree)
+
+    def path(self, name: str) -> str | None:
+        """Where a directory is that the server was started with; None when it is none of those."""
+        return self._named.get(name)
+
     def _directory(self, name: str) -> int:
         if name in self._named:
             return os.open(self._named[name], _FLAGS)
