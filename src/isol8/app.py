@@ -33,12 +33,13 @@ from isol8.packages.client import KeeperClient
 from isol8.packages.index import read_machine_index
 from isol8.packages.keeper import KEEPER_UID
 from isol8.packages.recipe import UV
+from isol8.packages.shares import Share
 from isol8.runtimes.base import Install
 from isol8.runtimes.prefixes import find_prefix
 from isol8.service.network import check_network
 from isol8.service.packages import PackageSource, obtain_layer
 from isol8.service.templates import template_sets
-from isol8.supervision import NOBODY, layers_dir, start_process, supervise
+from isol8.supervision import NOBODY, bake_template, layers_dir, start_process, supervise
 
 _LOG = logging.getLogger("isol8")
 # The user whom the proxy becomes, below those of sandboxes (engines/user_ids.py): its memory is nobody else's.
@@ -89,10 +90,12 @@ def serve(config: Config, announce: Callable[[str, int], None]) -> int:
 
 
 def build_layer(
-    config: Config, runtime: str, requirements: tuple[str, ...], say: Callable[[str], None]
+    config: Config, template: str, runtime: str, requirements: tuple[str, ...], say: Callable[[str], None]
 ) -> tuple[str, ...]:
-    """Have the layer of a set of packages in the store, whether a server runs or not. `say` gets what the installer
-    says. Returns the modules that the packages can be imported as. Raises EngineFailure, SetupFailed, InvalidRequest.
+    """Have the layer of a template's packages in the store, whether a server runs or not; with the Docker engine, in an
+    image too. `say` gets what the installer says. Returns the modules that the packages can be imported as.
+
+    Raises EngineFailure, SetupFailed, InvalidRequest.
     """
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     owner, user = os.getpid(), os.geteuid()
@@ -105,13 +108,19 @@ def build_layer(
         executables = _can_install(config, installed)
         source = PackageSource(KeeperClient(keeper_address), Egress(proxy_address, user), index, executables)
         engine = SupervisedEngine(engine_address, user)
+
+        async def use(share: Share) -> None:
+            if config.engine is EngineName.DOCKER:
+                say("Building an image")
+                await bake_template(config, supervision.options["image"], template, share.name, share.mount.target)
+
         children = [
             supervision.start(engine_listener),
             _start_proxy(proxy_listener, owner, user),
             _start_keeper(keeper_listener, owner, config, user),
         ]
         try:
-            return asyncio.run(obtain_layer(source, engine, config, installed, runtime, requirements, say))
+            return asyncio.run(obtain_layer(source, engine, config, installed, runtime, requirements, say, use))
         finally:
             for pid in children:
                 os.kill(pid, SIGTERM)

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from isol8.config import Config, EngineName, Isolation
 from isol8.engines.base import Layer
+from isol8.engines.directories import Directories
 from isol8.errors import EngineFailure
 from isol8.kernel import cgroups
 from isol8.kernel.cgroups import Hierarchy
@@ -270,6 +271,23 @@ async def _examine_docker(config: Config) -> tuple[list[Layer], dict[str, Instal
         return await look(sandboxes), installed
     finally:
         await sandboxes.close()
+
+
+async def bake_template(config: Config, image: str, template: str, layer: str, target: str) -> str:
+    """Make an image of a template whose layer is in the store, on top of the server's, whose id is `image`; its name.
+    Raises EngineFailure."""
+    from isol8.engines.docker import baking, images
+
+    base = (config.docker.image or images.OWN_IMAGE, image)
+    owner = f"{layers_dir(config)} {template}"
+    try:
+        tree = Directories(layers_dir(config)).tree(layer)
+    except OSError as error:
+        raise EngineFailure(f"a layer could not be read: {error.strerror}") from error
+    try:
+        return await with_daemon(config, lambda docker: baking.bake(docker, base, owner, (layer, target), tree))
+    finally:
+        os.close(tree)
 
 
 def require_docker() -> None:

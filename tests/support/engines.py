@@ -31,6 +31,8 @@ DIFFERENCES: dict[str, Reasons] = {
         "security/test_host.py::test_files_of_the_machine*": _IMAGE,
         "security/test_host.py::test_chroot_break_out_with_an_open_directory": _IMAGE,
         "security/test_host.py::test_read_only_root": "Docker mounts without nosuid; no-new-privileges does it",
+        "packages/test_attacks.py::test_a_malicious_build_is_contained": _IMAGE,
+        "packages/test_layers.py::test_nothing_of_ours_is_to_be_seen": "its way out is in /run, which the image has",
         "differential/*?python-process_state.py?": "getgroups() has the program's own group in it",
         "differential/*?bash-child_death_reported.sh?": _NUMBERS,
         "differential/*?bash-exit_statuses.sh?": _NUMBERS,
@@ -55,12 +57,17 @@ _OUTSIDE = "looks for the program among the machine's processes, where those of 
 _VARYING = "the number of processes that make up a sandbox varies, and states are compared by it"
 _CLOCK = "the program's own clock of processor time is gVisor's, and not that of the machine, which it is compared with"
 _LAYERS = "takes layers of the native engine away; see tests/docker"
-_NO_NETWORK = "filtered networks and packages are the native engine's so far, and with them these processes"
+_NO_NETWORK = "it has no filtered networks and no packages so far, and so it has none of these processes"
+_AHEAD = "the native engine alone imports modules ahead of time"
+_IMPORTS = (
+    "what_is_imported_ahead_is_there", "packages_are_imported_by_nobody_but_the_sandbox", "setup_prepares_a_set",
+    "threads_of_an_import_are_alive", "a_variable_that_imports_look_at_counts", "the_end_of_a_program_is_as_ever",
+)  # fmt: skip
 _PARTS = {f"contract/test_recovery.py::*{part}?": _NO_NETWORK for part in ("proxy", "keeper")}
 NOT_ABOUT: dict[str, Reasons] = {
     "native": {"docker/*": "the Docker engine by itself"},
     "docker": {
-        **_PARTS,
+        **{f"packages/test_templates.py::test_{name}": _AHEAD for name in _IMPORTS},
         "contract/test_isolation_policy.py::*": _LAYERS,
         "security/test_meta.py::*": _LAYERS,
         "contract/test_refusals.py::test_a_runtime_that_is_not_installed*": "runtimes are the image's",
@@ -92,6 +99,11 @@ _DEVICES = {
 def reason(table: dict[str, Reasons], test: str) -> str | None:
     """Why a test is in a table for the engine in use; None when it is not."""
     return next((why for pattern, why in table[CURRENT["engine"]].items() if fnmatchcase(test, pattern)), None)
+
+
+def supervisor() -> str:
+    """The module that the supervisor's process runs."""
+    return f"isol8.engines.{CURRENT['engine']}.supervisor"
 
 
 def more_devices() -> set[str]:

@@ -61,6 +61,15 @@ class Directories:
         """Where a directory is that the server was started with; None when it is none of those."""
         return self._named.get(name)
 
+    def tree(self, name: str) -> int:
+        """A layer, or one of those directories, opened to be read; the caller's to close. Raises OSError,
+        EngineFailure."""
+        directory = self._directory(name)
+        try:
+            return os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=directory)
+        finally:
+            os.close(directory)
+
     def _directory(self, name: str) -> int:
         if name in self._named:
             return os.open(self._named[name], _FLAGS)

@@ -69,8 +69,8 @@ def ulimits(*, podman: bool) -> list[dict[str, Any]]:
 def describe(
     making: Making, daemon: Daemon, request: dict[str, Any], uid: int, shown: Mapping[str, str]
 ) -> dict[str, Any]:
-    """The body of POST /containers/create. `request`: see engines/protocol.py. `shown`: which directories of this
-    machine the container sees, read-only, by where it sees them."""
+    """The body of POST /containers/create, but for the image. `request`: see engines/protocol.py. `shown`: which
+    directories of this machine the container sees, read-only, by where it sees them."""
     # One that is filtered is none, with a way out by other means (outlets.py).
     network = "host" if request["network"] == "host" else "none"
     limits, podman = Limits(**request["limits"]), daemon.podman
@@ -108,7 +108,6 @@ def describe(
     if making.runtime:
         host["Runtime"] = making.runtime
     return {
-        "Image": request["image"] or making.image,
         "Entrypoint": list(bundle.COMMAND),
         "Cmd": [],
         "Env": [f"{name}={value}" for name, value in making.environment.items() if not request["image"]],

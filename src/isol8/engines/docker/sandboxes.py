@@ -14,7 +14,7 @@ from aiodocker import Docker
 
 from isol8.engines import bundle
 from isol8.engines.directories import Directories
-from isol8.engines.docker import images, outlets, owners
+from isol8.engines.docker import baking, images, outlets, owners
 from isol8.engines.docker.client import DaemonFailure, Place, connect, disconnect, translated
 from isol8.engines.docker.description import Daemon, Making, changeable, describe
 from isol8.engines.docker.outlets import Outlets
@@ -74,6 +74,7 @@ class Sandboxes:
         runtimes = (await self.info()).get("Runtimes") or {}
         path = runtimes.get(self._making.runtime, {}).get("path", "")
         self.daemon = Daemon(self._profile.text, podman, gvisor=os.path.basename(path).startswith("runsc"))
+        self._baked = await baking.baked(self._docker, self._making.image)  # images by the layers that they hold
         left = await owners.sweep(self._docker)
         if left:
             _LOG.info("removed %d containers that dead servers had left", left)
@@ -95,16 +96,20 @@ class Sandboxes:
             raise
 
     async def _make(self, name: str, live: _Live, request: dict[str, Any]) -> tuple[Group | None, int]:
-        image = request["image"] or self._making.image
         if request["image"]:
-            await images.check(self._docker, image)
+            await images.check(self._docker, request["image"])
+        image, wanted = self._image_for(request)
         outlet = self._outlets.make(name) if self._outlets and request["network"] != "host" else ""
         shown = {outlets.INSIDE: outlet} if outlet else {}
         if not self.mountable:
-            shown |= self._by_daemon(request["mounts"])
-        body = describe(self._making, self.daemon, request, live.uid, shown)
-        with translated(f"a container of {image} could not be made"):
-            made = await self._docker.containers.create(body, name=f"isol8-{name}")
+            shown |= self._by_daemon(wanted)
+        body = describe(self._making, self.daemon, request, live.uid, shown) | {"Image": image}
+        try:
+            with translated(f"a container of {image} could not be made"):
+                made = await self._docker.containers.create(body, name=f"isol8-{name}")
+        except DaemonFailure:
+            self._baked = {layer: each for layer, each in self._baked.items() if each != image}  # it may be gone
+            raise
         live.container = made.id
         live.stream = Stream(self._place, self._docker.api_version)
         await live.stream.attach(made.id)
@@ -120,8 +125,8 @@ class Sandboxes:
         if group:
             live.pid = state["Pid"]
             self._harden(group)
-        if self.mountable and request["mounts"]:
-            self._directories.show(self._process(live), request["mounts"])  # nothing has run in there so far
+        if self.mountable and wanted:
+            self._directories.show(self._process(live), wanted)  # nothing has run in there so far
         settings = {
             "environment": self._making.environment if not request["image"] else _ESSENTIAL,
             "inherit": bool(request["image"]),
@@ -129,6 +134,14 @@ class Sandboxes:
             "relay": outlets.SOCKET if outlet else "",
         }
         return group, await live.stream.begin(bundle.pack(settings), live.ended.set)
+
+    def _image_for(self, request: dict[str, Any]) -> tuple[str, list[list[str]]]:
+        """What to make a container from, and what is to be shown in it that it does not hold."""
+        wanted = request["mounts"]
+        held = [layer for layer, _ in wanted if layer in self._baked and not request["image"]]
+        if not held:
+            return request["image"] or self._making.image, wanted
+        return self._baked[held[0]], [[layer, target] for layer, target in wanted if layer != held[0]]
 
     def _harden(self, group: Group) -> None:
         """What Docker does not do: on cgroup v1, bound the buffers of sockets."""
