@@ -65,7 +65,7 @@ _IMPORTS = (
 )  # fmt: skip
 _PARTS = {f"contract/test_recovery.py::*{part}?": _NO_NETWORK for part in ("proxy", "keeper")}
 NOT_ABOUT: dict[str, Reasons] = {
-    "native": {"docker/*": "the Docker engine by itself"},
+    "native": {"docker/*": "the Docker engine by itself", "packages/test_images.py::*": "images are Docker's"},
     "docker": {
         **{f"packages/test_templates.py::test_{name}": _AHEAD for name in _IMPORTS},
         "contract/test_isolation_policy.py::*": _LAYERS,
@@ -86,6 +86,8 @@ NOT_ABOUT: dict[str, Reasons] = {
         "security/*": "attacks on the machine's kernel; a sandbox has one of its own",
         "engine/*": "the native engine by itself",
         "docker/*": "the Docker engine by itself",
+        "packages/*": "it has no packages so far",
+        "egress/*": "it has no filtered networks so far",
     },
 }
 # In /dev, beyond the usual: what programs can do with them is bounded (queues by a resource limit).

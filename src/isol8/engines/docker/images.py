@@ -23,7 +23,7 @@ import json, os, re, shutil, site, subprocess, sys
 import ctypes, select
 def is_empty(path): return os.path.isdir(path) and not os.listdir(path)
 places = dict.fromkeys(('node', 'bun', 'deno'), '/node_modules')
-places['python'] = next(filter(is_empty, site.getsitepackages()), '')
+places['python'] = next(filter(os.path.isdir, site.getsitepackages()), '')
 found = {}
 for name, command in json.loads(sys.argv[1]).items():
     path = shutil.which(command)
