@@ -261,8 +261,10 @@ class Sandbox:
             self._connection.release(number)
         if kind == frames.FAILED and payload.startswith(b"EADDRINUSE\0"):
             raise port_taken(port)
-        if kind != frames.DONE:
+        if kind == frames.FAILED:
             raise EngineFailure("the sandbox cannot listen on its loopback")
+        if kind != frames.DONE:
+            self._raise_for(kind, payload, "")
 
     async def put(self, path: str, content: Content) -> None:
         """Write a file whole or not at all, as the sandbox's user; parents are made.

@@ -35,13 +35,21 @@ def sweep(owner: int | None = None) -> None:
 
 
 class Outlets:
-    """Those of the server whose main process is `owner`. `needed`: requests were promised a filtered network. `close`
-    it."""
+    """Those of the server whose main process is `owner`. `needed`: requests were promised a filtered network. `start`
+    it, and `close` it."""
 
     def __init__(self, owner: int, *, needed: bool) -> None:
         self.needed = needed
-        sweep()
-        self._top = tempfile.mkdtemp(prefix=f"{cgroups.server_name(owner)}-", dir=directory())
+        self._owner = owner
+        self._top = ""
+
+    def start(self) -> None:
+        """Make the top directory. Raises EngineFailure."""
+        try:
+            sweep()
+            self._top = tempfile.mkdtemp(prefix=f"{cgroups.server_name(self._owner)}-", dir=directory())
+        except OSError as error:
+            raise EngineFailure(f"ways out of containers cannot be made in {directory()}: {error.strerror}") from error
 
     def make(self, name: str) -> str:
         """The directory of a container that is to be made. Raises EngineFailure."""

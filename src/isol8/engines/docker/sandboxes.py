@@ -78,6 +78,8 @@ class Sandboxes:
         left = await owners.sweep(self._docker)
         if left:
             _LOG.info("removed %d containers that dead servers had left", left)
+        if self._outlets:
+            self._outlets.start()
 
     async def info(self) -> dict[str, Any]:
         """What the daemon says about itself. Raises DaemonFailure."""
