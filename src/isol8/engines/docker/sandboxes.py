@@ -101,7 +101,8 @@ class Sandboxes:
         if request["image"]:
             await images.check(self._docker, request["image"])
         image, wanted = self._image_for(request)
-        outlet = self._outlets.make(name) if self._outlets and request["network"] != "host" else ""
+        let_out = request["network"] != "host" and request.get("way_out", True)
+        outlet = self._outlets.make(name) if self._outlets and let_out else ""
         shown = {outlets.INSIDE: outlet} if outlet else {}
         if not self.mountable:
             shown |= self._by_daemon(wanted)
