@@ -155,7 +155,7 @@ def test_the_log(client: httpx.Client, filtering: Server) -> None:
     assert "networkLogs" not in without
     assert without["warnings"] == ["options.logNetwork has no effect"]
     log = filtering.log_text()
-    assert '"path": "/echo/logged", "action": "ALLOW"' in log
+    assert '"path":"/echo/logged","action":"ALLOW"' in log
     assert "confidential" not in log
 
 
