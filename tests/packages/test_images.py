@@ -86,6 +86,22 @@ def test_a_server_that_may_not_mount_has_what_its_templates_hold(serve: Serve, i
         client.delete("/session/s")
 
 
+def test_labels_alone_are_not_believed(shop: Shop, index: Index, data: Path) -> None:
+    """An image that somebody offers may say of itself that it holds a layer."""
+    index.add_wheel("posed")
+    _set_up(index, data, "--python", "posed")
+    (image,) = _baked(data)
+    labels = "".join(f"LABEL {name}={value}\n" for name, value in image["Labels"].items() if name != "isol8.content")
+    daemon.remove_image(image["Id"])
+    posing = daemon.build(f"FROM {dockerd.base_image()}\n{labels}COPY Dockerfile {SITE}/posed.py\n")
+    try:
+        with shop({"pool": POOL}, data=data).client(seconds=120) as client:
+            for _ in range(3):
+                assert stdout(client, MOUNTED.format("posed"), installPackages=["posed"]) == "True\n"
+    finally:
+        daemon.remove_image(posing)
+
+
 def test_layers_belong_to_an_image(shop: Shop, index: Index, data: Path) -> None:
     """The same requirements for the same version, in two images: two layers. And one of a caller's choice has none."""
     index.add_wheel("twice")

@@ -2,7 +2,8 @@
 
 A container that is to have the layer is made from such an image, if there is one, so that nothing has to be mounted
 into it. The image says in labels which layer it holds and on which image it stands: a layer's name is the digest of its
-content, so it is what it says, and with another image below it is not used.
+content, so it is what it says, and with another image below it is not used. Labels alone are not believed: whoever
+offers an image for download can write any, but not give it a name of ours on this daemon.
 """
 
 from __future__ import annotations
@@ -49,8 +50,14 @@ async def baked(docker: Docker, base: str) -> dict[str, str]:
 
 
 async def _labelled(docker: Docker, label: str) -> list[dict[str, Any]]:
+    """Those of our name, as they were never fetched."""
     with translated("images could not be listed"):
-        return list(await docker.images.list(filters=json.dumps({"label": [label]})))
+        found = await docker.images.list(filters=json.dumps({"label": [label]}))
+    return [each for each in found if any(map(_is_ours, each["RepoTags"] or ()))]
+
+
+def _is_ours(tag: str) -> bool:
+    return tag.removeprefix("localhost/").startswith(f"{_NAME}:")  # Podman's prefix for what was made here
 
 
 async def _remove(docker: Docker, image: str) -> None:
