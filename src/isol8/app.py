@@ -20,7 +20,7 @@ from isol8.api.crowd import Crowd, affordable_connections, raise_descriptor_limi
 from isol8.api.protocol import Bounds, Protocol
 from isol8.api.rehearsal import rehearse
 from isol8.api.server import create_api
-from isol8.config import Config, saved_templates
+from isol8.config import Config, EngineName, saved_templates
 from isol8.egress.client import Egress
 from isol8.egress.policy import available
 from isol8.engines.supervised import SupervisedEngine
@@ -31,11 +31,12 @@ from isol8.launcher import Child, fork_child, keep_alive
 from isol8.model import Network
 from isol8.packages.client import KeeperClient
 from isol8.packages.index import read_machine_index
+from isol8.packages.shares import Share
 from isol8.parts import LOCAL_SOCKETS, beside, can_install, has_store, listen_locally, start_keeper, start_proxy
 from isol8.service.network import check_network
 from isol8.service.packages import PackageSource, obtain_layer
 from isol8.service.templates import template_sets
-from isol8.supervision import NOBODY, supervise
+from isol8.supervision import NOBODY, bake_template, supervise
 
 _LOG = logging.getLogger("isol8")
 _BACKLOG = 2048
@@ -89,16 +90,24 @@ def serve(config: Config, announce: Callable[[str, int], None]) -> int:
 
 
 def build_layer(
-    config: Config, runtime: str, requirements: tuple[str, ...], say: Callable[[str], None]
+    config: Config, template: str, runtime: str, requirements: tuple[str, ...], say: Callable[[str], None]
 ) -> tuple[str, ...]:
-    """Have the layer of a set of packages in the store, whether a server runs or not. `say` gets what the installer
-    says. Returns the modules that the packages can be imported as. Raises EngineFailure, SetupFailed, InvalidRequest.
+    """Have the layer of a template's packages in the store, whether a server runs or not; with the Docker engine, in an
+    image too. `say` gets what the installer says. Returns the modules that the packages can be imported as.
+
+    Raises EngineFailure, SetupFailed, InvalidRequest.
     """
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     with beside(config, builder=True) as parts:
-        source = parts.packages
+        source, image = parts.packages, parts.image
         assert source
-        return asyncio.run(obtain_layer(source, parts.engine, config, parts.installed, runtime, requirements, say))
+
+        async def use(share: Share) -> None:
+            if config.engine is EngineName.DOCKER:
+                say("Building an image")
+                await bake_template(config, image, template, share.name, share.mount.target)
+
+        return asyncio.run(obtain_layer(source, parts.engine, config, parts.installed, runtime, requirements, say, use))
 
 
 def _listen(host: str, port: int) -> socket.socket:

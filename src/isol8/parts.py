@@ -44,12 +44,14 @@ LOCAL_SOCKETS = (
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What a service is made of. Without `egress` there are no filtered networks, without `packages` none of those."""
+    """What a service is made of. Without `egress` there are no filtered networks, without `packages` none of those.
+    `image` is the engine's own, if it has images."""
 
     engine: SupervisedEngine
     installed: Mapping[str, Install]
     egress: Egress | None
     packages: PackageSource | None
+    image: str
 
 
 @contextmanager
@@ -85,6 +87,7 @@ def beside(config: Config, *, builder: bool = False) -> Iterator[Parts]:
             supervision.installed,
             egress if filtered else None,
             source if packages else None,
+            supervision.options.get("image", ""),
         )
 
 
@@ -132,7 +135,7 @@ def start_keeper(listener: socket.socket, owner: int, config: Config, client: in
 def has_store(config: Config) -> bool:
     """Whether there is a place for layers. A server without one installs no packages, and its log says why; so does one
     whose engine cannot show them to a sandbox."""
-    if config.engine is not EngineName.NATIVE:
+    if config.engine is EngineName.GVISOR:
         _LOG.info("no packages can be installed with the engine %s", config.engine)
         return False
     try:

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from isol8.config import Config, EngineName, Isolation
 from isol8.engines.base import Layer
+from isol8.engines.directories import Directories
 from isol8.errors import EngineFailure
 from isol8.kernel import cgroups
 from isol8.kernel.cgroups import Hierarchy
@@ -32,7 +33,7 @@ from isol8.packages.index import MachineIndex
 from isol8.packages.recipe import UV
 from isol8.runtimes.base import Install
 from isol8.runtimes.prefixes import link_of
-from isol8.runtimes.registry import find_installed
+from isol8.runtimes.registry import RUNTIMES, find_installed
 
 if TYPE_CHECKING:
     from aiodocker import Docker
@@ -81,14 +82,14 @@ def supervise(config: Config, owner: int, index: MachineIndex, *, outlive: bool)
     """The supervision of the configured engine; `owner` is the launcher's pid, which is in the block while the server
     lives. `index` is where packages come from. `outlive`: sessions outlive a crash, where the engine can. Raises
     EngineFailure when this machine or user cannot run it."""
-    if config.engine is not EngineName.NATIVE and Network.FILTERED in config.policy.networks:
+    if config.engine is EngineName.GVISOR and Network.FILTERED in config.policy.networks:
         raise EngineFailure(f'the engine {config.engine} has no network "filtered": take it out of policy.networks')
     if config.engine is EngineName.DOCKER:
         require_docker()
         image, installed = asyncio.run(_look_at_image(config))
         if "python" not in installed:
             raise EngineFailure("the image has no python3; every sandbox needs it")
-        options = _docker_options(config, owner, image, installed)
+        options = _docker_options(config, owner, image, installed, index)
         if outlive:
             options |= {"home": _sessions_dir(config), "patience_s": _patience_s(config)}
         yield Supervision("isol8.engines.docker.supervisor", options, installed, lambda: _sweep_docker(config, owner))
@@ -139,6 +140,11 @@ def layers_dir(config: Config) -> str:
     return os.path.join(os.path.abspath(config.data_dir), "layers")
 
 
+def _directories(config: Config, index: MachineIndex) -> dict[str, str]:
+    """What sandboxes that install packages are shown."""
+    return {UV: str(link_of(UV, config.data_dir).resolve()), **index.directories}
+
+
 def _native_options(
     config: Config, owner: int, installed: Mapping[str, Install], hierarchy: Hierarchy, index: MachineIndex
 ) -> dict[str, Any]:
@@ -149,7 +155,7 @@ def _native_options(
         "hierarchy": dataclasses.asdict(hierarchy),
         "python": installed["python"].executable,
         "layers": layers_dir(config),
-        "directories": {UV: str(link_of(UV, config.data_dir).resolve()), **index.directories},
+        "directories": _directories(config, index),
         **_machine_runtimes(installed),
     }
 
@@ -172,7 +178,11 @@ def _gvisor_options(
     }
 
 
-def _docker_options(config: Config, owner: int, image: str, installed: Mapping[str, Install]) -> dict[str, Any]:
+def _docker_options(
+    config: Config, owner: int, image: str, installed: Mapping[str, Install], index: MachineIndex | None = None
+) -> dict[str, Any]:
+    """Without an `index`, containers cannot install packages."""
+    filtered = Network.FILTERED in config.policy.networks
     own = dict.fromkeys(os.path.dirname(each.executable) for each in installed.values())
     path = ":".join([*(place for place in own if place not in _USUAL_PATH), *_USUAL_PATH])
     return {
@@ -185,6 +195,10 @@ def _docker_options(config: Config, owner: int, image: str, installed: Mapping[s
         "environment": {"PATH": path, "HOME": "/sandbox", "LANG": "C.UTF-8"},
         "home": "",
         "patience_s": 0.0,
+        "way_out": filtered or config.policy.packages,
+        "filtered": filtered,
+        "layers": layers_dir(config),
+        "directories": _directories(config, index) if index else {},
     }
 
 
@@ -220,7 +234,7 @@ def _sweep_gvisor(hierarchy: Hierarchy, owner: int) -> None:
 def _sweep_docker(config: Config, owner: int) -> None:
     """Containers carry their server's label. Without anybody attached they end by themselves, and what cannot be
     removed now (the daemon is gone, perhaps) is at the next start."""
-    from isol8.engines.docker import owners
+    from isol8.engines.docker import outlets, owners
     from isol8.engines.docker.records import records_in
 
     async def ask(docker: Docker) -> int:
@@ -231,6 +245,7 @@ def _sweep_docker(config: Config, owner: int) -> None:
         asyncio.run(with_daemon(config, ask))
     except EngineFailure as error:
         _LOG.warning("containers may be left: %s", error.message)
+    outlets.sweep(owner)
 
 
 async def _look_at_image(config: Config) -> tuple[str, dict[str, Install]]:
@@ -238,7 +253,10 @@ async def _look_at_image(config: Config) -> tuple[str, dict[str, Install]]:
     from isol8.engines.docker import images
 
     found = await with_daemon(config, lambda docker: images.find(docker, config.docker.image))
-    return found.id, {key: Install(path, version, None) for key, (path, version) in found.runtimes.items()}
+    return found.id, {
+        name: RUNTIMES[name].inside(each.path, each.version, each.packages, found.id)
+        for name, each in found.runtimes.items()
+    }
 
 
 async def _examine_native(installed: dict[str, Install], hierarchy: Hierarchy, standing: Any) -> list[Layer]:
@@ -279,6 +297,23 @@ async def _examine_docker(config: Config) -> tuple[list[Layer], dict[str, Instal
         return await look(sandboxes), installed
     finally:
         await sandboxes.close()
+
+
+async def bake_template(config: Config, image: str, template: str, layer: str, target: str) -> str:
+    """Make an image of a template whose layer is in the store, on top of the server's, whose id is `image`; its name.
+    Raises EngineFailure."""
+    from isol8.engines.docker import baking, images
+
+    base = (config.docker.image or images.OWN_IMAGE, image)
+    owner = f"{layers_dir(config)} {template}"
+    try:
+        tree = Directories(layers_dir(config)).tree(layer)
+    except OSError as error:
+        raise EngineFailure(f"a layer could not be read: {error.strerror}") from error
+    try:
+        return await with_daemon(config, lambda docker: baking.bake(docker, base, owner, (layer, target), tree))
+    finally:
+        os.close(tree)
 
 
 def require_docker() -> None:

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import io
 import os
 import subprocess
 import sys
-import tarfile
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -30,21 +27,6 @@ HEALTHCHECK CMD false
 POOL = {"python": 1, "bash": 0, "node": 0, "bun": 0, "deno": 0}
 
 
-def _build(dockerfile: str) -> str:
-    """Build an image; its name."""
-    name = f"isol8-test:{uuid.uuid4().hex}"
-    packed = io.BytesIO()
-    with tarfile.open(fileobj=packed, mode="w") as archive:
-        entry = tarfile.TarInfo("Dockerfile")
-        entry.size = len(dockerfile)
-        archive.addfile(entry, io.BytesIO(dockerfile.encode()))
-    with daemon.client() as client:
-        answer = client.post("/build", params={"t": name}, content=packed.getvalue())
-        assert answer.status_code == 200, answer.text
-        assert '"error"' not in answer.text, answer.text
-    return name
-
-
 @pytest.fixture(scope="module")
 def images() -> Iterator[dict[str, str]]:
     """`plain` has Python alone; `empty` has nothing; `voluminous` declares a volume; `greedy` has an entry point, an
@@ -53,10 +35,10 @@ def images() -> Iterator[dict[str, str]]:
         pytest.skip("there is no Docker daemon")
     base = dockerd.base_image()
     names = {
-        "plain": _build(f"FROM {base}\nLABEL x=plain\n"),
-        "empty": _build("FROM scratch\nCOPY Dockerfile /\n"),
-        "voluminous": _build(f"FROM {base}\nVOLUME /var/data\n"),
-        "greedy": _build(f"FROM {base}\n{GREEDY}"),
+        "plain": daemon.build(f"FROM {base}\nLABEL x=plain\n"),
+        "empty": daemon.build("FROM scratch\nCOPY Dockerfile /\n"),
+        "voluminous": daemon.build(f"FROM {base}\nVOLUME /var/data\n"),
+        "greedy": daemon.build(f"FROM {base}\n{GREEDY}"),
     }
     yield names
     with daemon.client() as client:

@@ -104,9 +104,9 @@ def test_clients(
     assert blocked.startswith("failed" if language == "node" else "403 false")  # node asks for tunnels alone
     told = {(entry["method"], entry["host"], entry["path"], entry["action"]) for entry in result["networkLogs"]}
     assert {("GET", HOST, "/echo/plain", "ALLOW"), ("CONNECT", HOST, None, "ALLOW")} <= told
-    assert [(host, path) for _, host, path, action in told if action == "BLOCK"] == [
-        (OTHER, None if language == "node" else "/echo")
-    ]
+    # Deno looks for a newer version of itself, if the program takes long enough.
+    refusals = {(host, path) for _, host, path, action in told if action == "BLOCK" and host != "dl.deno.land"}
+    assert refusals == {(OTHER, None if language == "node" else "/echo")}
     assert {seen.path for seen in origins.seen} == {"/echo/plain", "/echo/tls"}
 
 
@@ -155,7 +155,7 @@ def test_the_log(client: httpx.Client, filtering: Server) -> None:
     assert "networkLogs" not in without
     assert without["warnings"] == ["options.logNetwork has no effect"]
     log = filtering.log_text()
-    assert '"path": "/echo/logged", "action": "ALLOW"' in log
+    assert '"path":"/echo/logged","action":"ALLOW"' in log
     assert "confidential" not in log
 
 

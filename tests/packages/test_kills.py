@@ -16,7 +16,7 @@ import pytest
 from tests.packages.conftest import Shop, layers
 from tests.packages.index import Index
 from tests.packages.wheels import wheel, wheel_name
-from tests.support import machine
+from tests.support import engines, machine
 from tests.support import server as servers
 from tests.support.calls import body, execute, stdout
 from tests.support.server import Server
@@ -82,7 +82,7 @@ def test_one_who_leaves_does_not_end_it_for_the_others(shop: Shop, stalled: Inde
     assert stalled.fetched("shared") == 1
 
 
-@pytest.mark.parametrize("module", ["isol8.packages.keeper", "isol8.engines.native.supervisor", "isol8.egress.process"])
+@pytest.mark.parametrize("module", ["isol8.packages.keeper", "supervisor", "isol8.egress.process"])
 def test_a_killed_part_fails_the_build_and_no_later_one(shop: Shop, stalled: Index, data: Path, module: str) -> None:
     server = shop({"packages": {"buildTimeoutMs": 8_000}}, data=data)
     name = f"killed-{module.rpartition('.')[2]}"
@@ -91,7 +91,7 @@ def test_a_killed_part_fails_the_build_and_no_later_one(shop: Shop, stalled: Ind
     with server.client(seconds=60) as client, ThreadPoolExecutor(1) as pool:
         call = pool.submit(client.post, "/execute", json=body(code, installPackages=[name]))
         machine.until(lambda: stalled.fetched(name), "the build has begun")
-        os.kill(part(server, module), signal.SIGKILL)
+        os.kill(part(server, engines.supervisor() if module == "supervisor" else module), signal.SIGKILL)
         stalled.gate.set()
         assert call.result().status_code == 500, call.result().text
         machine.until(
@@ -169,7 +169,7 @@ def test_nothing_is_left_of_many_installs(shop: Shop, index: Index, data: Path) 
         for number in range(4):
             index.add_wheel(f"many-{number}")
             stdout(client, f"import many_{number}", installPackages=[f"many-{number}"])
-        parts = [part(server, "isol8.packages.keeper"), part(server, "isol8.engines.native.supervisor")]
+        parts = [part(server, "isol8.packages.keeper"), part(server, engines.supervisor())]
         settled(server)
         before = [len(machine.descriptors(pid)) for pid in parts]
         for number in range(4):

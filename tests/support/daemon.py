@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import socket
+import tarfile
+import uuid
 from typing import IO, Any
 
 import httpx
@@ -42,6 +45,36 @@ def copy(image: str, host: str) -> None:
             assert packed.status_code == 200, image
             answer = target.post("/images/load", content=packed.iter_bytes(1 << 20))
         assert answer.status_code == 200, answer.text
+
+
+def build(dockerfile: str) -> str:
+    """Build an image, which may copy its Dockerfile; its name."""
+    name = f"isol8-test:{uuid.uuid4().hex}"
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as archive:
+        entry = tarfile.TarInfo("Dockerfile")
+        entry.size = len(dockerfile)
+        archive.addfile(entry, io.BytesIO(dockerfile.encode()))
+    with client() as daemon:
+        answer = daemon.post("/build", params={"t": name}, content=packed.getvalue())
+        assert answer.status_code == 200, answer.text
+        assert '"error"' not in answer.text, answer.text
+    return name
+
+
+def images(label: str) -> list[dict[str, Any]]:
+    """Those with a label."""
+    with client() as daemon:
+        answer = daemon.get("/images/json", params={"filters": json.dumps({"label": [label]})})
+    assert answer.status_code == 200, answer.text
+    found: list[dict[str, Any]] = answer.json()
+    return found
+
+
+def remove_image(name: str) -> None:
+    """Remove an image, whoever uses it. One that is gone is fine."""
+    with client() as daemon:
+        daemon.delete(f"/images/{name}", params={"force": 1})
 
 
 def export(image: str, target: IO[bytes]) -> None:

@@ -47,6 +47,7 @@ DIFFERENCES: dict[str, Reasons] = {
         "security/test_neighbours.py::test_what_a_neighbour_reads_is_not_told": "sandboxes share the inodes of /usr",
     },
     "docker": {
+        "packages/test_layers.py::test_nothing_of_ours_is_to_be_seen": "its way out is in /run, which the image has",
         "differential/*?python-process_state.py?": "getgroups() has the program's own group in it",
         "differential/*?bash-child_death_reported.sh?": _NUMBERS,
         "differential/*?bash-exit_statuses.sh?": _NUMBERS,
@@ -67,7 +68,12 @@ _OUTSIDE = "looks for the program among the machine's processes, where those of 
 _VARYING = "the number of processes that make up a sandbox varies, and states are compared by it"
 _CLOCK = "the program's own clock of processor time is gVisor's, and not that of the machine, which it is compared with"
 _LAYERS = "takes layers of the native engine away; see tests/docker"
-_NO_NETWORK = "filtered networks and packages are the native engine's so far, and with them these processes"
+_NO_NETWORK = "it has no filtered networks and no packages so far, and so it has none of these processes"
+_AHEAD = "the native engine alone imports modules ahead of time"
+_IMPORTS = (
+    "what_is_imported_ahead_is_there", "packages_are_imported_by_nobody_but_the_sandbox", "setup_prepares_a_set",
+    "threads_of_an_import_are_alive", "a_variable_that_imports_look_at_counts", "the_end_of_a_program_is_as_ever",
+)  # fmt: skip
 _PARTS = {f"contract/test_recovery.py::*{part}?": _NO_NETWORK for part in ("proxy", "keeper")}
 _SEEN_FROM_OUTSIDE: Reasons = {
     "contract/test_sessions.py::test_delete": _OUTSIDE,
@@ -79,24 +85,29 @@ _SEEN_FROM_OUTSIDE: Reasons = {
     "security/*": "attacks on the machine's kernel; a sandbox has one of its own",
 }
 _OF_CONTAINERS: Reasons = {
-    **_PARTS,
     "contract/test_isolation_policy.py::*": _LAYERS,
     "security/test_meta.py::*": _LAYERS,
     "contract/test_refusals.py::test_a_runtime_that_is_not_installed*": "runtimes are the image's",
     "engine/*": "the native engine by itself",
 }
 NOT_ABOUT: dict[str, Reasons] = {
-    "native": {"docker/*": "the Docker engine by itself"},
-    "docker": _OF_CONTAINERS,
+    "native": {"docker/*": "the Docker engine by itself", "packages/test_images.py::*": "images are Docker's"},
+    "docker": {
+        **_OF_CONTAINERS,
+        **{f"packages/test_templates.py::test_{name}": _AHEAD for name in _IMPORTS},
+        "egress/test_sandboxes.py::test_a_port_that_is_taken": "the runner keeps the port, once it has it",
+    },
     "gvisor": {
         **_PARTS,
         **_SEEN_FROM_OUTSIDE,
         "contract/test_isolation_policy.py::*": _LAYERS,
         "engine/*": "the native engine by itself",
         "docker/*": "the Docker engine by itself",
+        "packages/*": "it has no packages so far",
+        "egress/*": "it has no filtered networks so far",
     },
-    "docker-runsc": {**_OF_CONTAINERS, **_SEEN_FROM_OUTSIDE},
-    "podman": _OF_CONTAINERS,
+    "docker-runsc": {**_OF_CONTAINERS, **_PARTS, **_SEEN_FROM_OUTSIDE},
+    "podman": {**_OF_CONTAINERS, **_PARTS},
 }
 # In /dev, beyond the usual: what programs can do with them is bounded (queues by a resource limit).
 _DEVICES = {
@@ -111,6 +122,11 @@ _DEVICES = {
 def reason(table: dict[str, Reasons], test: str) -> str | None:
     """Why a test is in a table for the engine in use; None when it is not."""
     return next((why for pattern, why in table[CURRENT["engine"]].items() if fnmatchcase(test, pattern)), None)
+
+
+def supervisor() -> str:
+    """The module that the supervisor's process runs."""
+    return f"isol8.engines.{'docker' if of_docker() else CURRENT['engine']}.supervisor"
 
 
 def of_docker() -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import json
 import os
 import signal
@@ -63,6 +64,7 @@ class Server:
             "processes": sorted(self.processes()),
             "cgroups": machine.cgroups(self.pid),
             "containers": [each["Names"] for each in daemon.containers(self.pid)] if uses_docker() else [],
+            "directories": glob.glob(f"/run/isol8-{self.pid}-*"),
             "temporary files": sorted(str(path) for path in (self.directory / "tmp").iterdir()),
         }
         return {name: value for name, value in found.items() if value}

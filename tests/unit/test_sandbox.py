@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from isol8.engines.sandbox import Chunk, Connection, Exit, Sandbox
-from isol8.errors import EngineFailure, InvalidRequest, Isol8Error, NotFound, SandboxFull
+from isol8.errors import Conflict, EngineFailure, InvalidRequest, Isol8Error, NotFound, SandboxFull
 from isol8.model import Limits, Plan, SandboxSpec
 from isol8.runner import frames
 from isol8.runner.frames import encode
@@ -131,6 +131,23 @@ async def test_failures_are_told_in_our_own_words(name: str, error: type[Excepti
             await sandbox.get("/sandbox/x", 10)
         assert "evil" not in str(raised.value)
         assert not sandbox.dead
+
+
+@pytest.mark.parametrize(
+    ("answer", "error", "dead"),
+    [
+        (encode(frames.FAILED, 1, b"EADDRINUSE\0taken"), Conflict, False),
+        (encode(frames.FAILED, 1, b"ENOENT\0anything"), EngineFailure, False),
+        (encode(frames.EXIT, 1, bytes(4)), EngineFailure, True),
+    ],
+    ids=["taken", "failed", "wrong kind"],
+)
+async def test_a_port_that_cannot_be_listened_on(answer: bytes, error: type[Exception], dead: bool) -> None:
+    async with peer() as (sandbox, stream):
+        await say(stream, answer)
+        with pytest.raises(error):
+            await sandbox.listen(3128)
+        assert sandbox.dead is dead
 
 
 async def test_a_runner_that_does_not_confirm_a_kill(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -103,7 +103,8 @@ class Gate:
     async def _converse(self, connection: socket.socket) -> None:
         """Whatever happens in one conversation ends there. Errors of the network are everyday; others are ours."""
         try:
-            reader, writer = await asyncio.open_connection(sock=connection)
+            open_ = asyncio.open_unix_connection if connection.family == socket.AF_UNIX else asyncio.open_connection
+            reader, writer = await open_(sock=connection)
             try:
                 await self._serve(self, PlainStream(reader, writer))
             except* (OSError, TimeoutError):

@@ -18,6 +18,7 @@ _MODULES = (
     "isol8.runner.worker",
     "isol8.runner.program",
     "isol8.runner.resumption",
+    "isol8.runner.relay",
     "isol8.runner.loop",
     "isol8.engines.inside",
 )

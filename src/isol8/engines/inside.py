@@ -15,13 +15,14 @@ from isol8.kernel import privileges
 from isol8.kernel.pipe_gates import PipeGate
 from isol8.runner.files import write_file
 from isol8.runner.loop import Boot, Runner
+from isol8.runner.relay import Relay
 from isol8.runner.resumption import Keeping
 
 
 def main(settings: dict[str, Any]) -> NoReturn:
     """Become the runner. `settings` has `environment`, what programs start with, on top of what the image sets where
-    `inherit` is true; `boot` (`isol8.model.Boot`); and `keeping` (token in hexadecimal, patience in seconds) or
-    None."""
+    `inherit` is true; `boot` (`isol8.model.Boot`); `keeping` (token in hexadecimal, patience in seconds) or None; and
+    `relay`, the unix socket of its way out, if there may be one."""
     # Nobody may trace the runner or read it in /proc, though the user is the same.
     privileges.set_dumpable(False)
     os.umask(0o022)
@@ -43,6 +44,7 @@ def main(settings: dict[str, Any]) -> NoReturn:
         gate,
         output,
         keeping=Keeping(bytes.fromhex(kept[0]), kept[1]) if kept else None,
+        relay=Relay(settings["relay"]) if settings["relay"] else None,
     ).serve()
 
 

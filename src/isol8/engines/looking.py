@@ -9,6 +9,7 @@ import asyncio
 import json
 import os
 import socket
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from isol8.engines.sandbox import Connection, Exit, Sandbox
@@ -54,18 +55,24 @@ def specimen_request() -> tuple[str, dict[str, Any]]:
     limits = {name: getattr(LIMITS, name) for name in LIMITS.__slots__}
     boot = {"forked": False, "executable": "", "argv": [], "path": "", "opens": 1, "pipe": False}
     request = {"runtime": "python", "limits": limits, "network": "none", "image": "", "boot": boot, "kept": False}
+    request["mounts"] = []
     return f"specimen-{os.getpid()}", request
 
 
-async def look(name: str, descriptor: int) -> dict[str, Any]:
-    """What a program sees in the specimen whose stream `descriptor` is; it is closed. Raises EngineFailure."""
+async def look(name: str, descriptor: int, also: Callable[[Sandbox], Awaitable[None]] | None = None) -> dict[str, Any]:
+    """What a program sees in the specimen whose stream `descriptor` is; it is closed, after what is `also` to be done
+    in it. Raises EngineFailure."""
     stream = socket.socket(fileno=descriptor)
     stream.setblocking(False)
     _, connection = await asyncio.get_running_loop().create_unix_connection(Connection, sock=stream)
     try:
         async with asyncio.timeout(_READY_TIMEOUT_S):
             await connection.ready
-            return await _ask(Sandbox(name, SandboxSpec(runtime="python", limits=LIMITS), connection))
+            sandbox = Sandbox(name, SandboxSpec(runtime="python", limits=LIMITS), connection)
+            seen = await _ask(sandbox)
+            if also:
+                await also(sandbox)
+            return seen
     except TimeoutError as error:
         raise EngineFailure("a sandbox did not become ready") from error
     finally:
@@ -77,13 +84,14 @@ def has_own_kernel(seen: dict[str, Any]) -> bool:
     return _GVISOR in seen["version"]
 
 
-async def _ask(sandbox: Sandbox) -> dict[str, Any]:
+async def run_in(sandbox: Sandbox, source: str) -> tuple[bytes, bytes]:
+    """What a Python program in the specimen writes to its two outputs. Raises EngineFailure."""
     plan = Plan(
         runtime="python",
         executable="python3",
         argv=("python3", "/sandbox/main.py"),
         path="/sandbox/main.py",
-        source=_LOOK.encode(),
+        source=source.encode(),
         env={},
         workdir="/sandbox",
         warm=False,
@@ -92,10 +100,15 @@ async def _ask(sandbox: Sandbox) -> dict[str, Any]:
     async for item in sandbox.run(plan, stdin=b"", output_bytes=_MIB):
         if not isinstance(item, Exit):
             said[item.stream] += item.data
+    return said["stdout"], said["stderr"]
+
+
+async def _ask(sandbox: Sandbox) -> dict[str, Any]:
+    stdout, stderr = await run_in(sandbox, _LOOK)
     try:
-        seen: dict[str, Any] = json.loads(said["stdout"])
+        seen: dict[str, Any] = json.loads(stdout)
     except ValueError as error:
-        raise EngineFailure(f"a sandbox does not work: {said['stderr'].decode(errors='replace')[-500:]}") from error
+        raise EngineFailure(f"a sandbox does not work: {stderr.decode(errors='replace')[-500:]}") from error
     return seen
 
 

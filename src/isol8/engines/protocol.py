@@ -2,10 +2,11 @@
 
 One message is one JSON object. Requests carry `id` and `op`; the answer carries the same `id`, and either its values or
 `error` (with `conflict` true when the kernel refused other limits, or a port). The answer to `create` brings one
-descriptor: the sandbox's stream. So does the answer to `listen`: a socket that listens on the sandbox's own loopback.
+descriptor: the sandbox's stream. So does the answer to `listen`: a socket that listens on the sandbox's own loopback,
+or a unix socket that reaches into it.
 
-    ready    → fixed: names of the limits that a live sandbox keeps; keeps: whether sandboxes may outlive a crash.
-               Requests are read only once the supervisor can create
+    ready    → fixed: names of the limits that a live sandbox keeps; mountable: whether `mount` can work; keeps: whether
+               sandboxes may outlive a crash. Requests are read only once the supervisor can create
     create   sandbox, runtime, limits, network, image, boot, mounts, kept: whether it may outlive a crash
                              → groups (controller → directory), version; {} where this machine does not have the cgroup
     limit    sandbox, limits                            → {}

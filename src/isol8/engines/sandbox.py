@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import cast
 
-from isol8.errors import EngineFailure, InvalidRequest, Isol8Error, NotFound, SandboxFull
+from isol8.errors import Conflict, EngineFailure, InvalidRequest, Isol8Error, NotFound, SandboxFull
 from isol8.model import Content, Plan, SandboxSpec
 from isol8.runner import frames
 from isol8.runner.frames import Decoder, ProtocolError, encode, encode_content, encode_fields
@@ -21,6 +21,7 @@ from isol8.runner.resumption import Watch
 
 _MAX_ANSWER_BYTES = 1024 * 1024
 _KILL_TIMEOUT_S = 1.0
+_LISTEN_TIMEOUT_S = 30.0  # for a machine that is busy
 # What may wait to be taken before the runner is no longer read, and with that the program is held up.
 _HIGH_WATER = 4 * 1024 * 1024
 TOO_LARGE = "too_large"
@@ -258,6 +259,25 @@ class Sandbox:
         """Have the runner make ready for the next program, which then starts sooner. Returns at once."""
         self._connection.send(encode(frames.PREPARE, 0))
 
+    async def listen(self, port: int) -> None:
+        """Have connections to a port of the loopback carried outside (runner/relay.py), for engines that cannot listen
+        there themselves. Raises Conflict when a program has taken the port."""
+        number, channel = self._connection.open()
+        try:
+            self._connection.send(encode_fields(frames.LISTEN, number, [("port", str(port).encode())]))
+            async with asyncio.timeout(_LISTEN_TIMEOUT_S):
+                kind, payload = await channel.take()
+        except TimeoutError as error:
+            raise EngineFailure("the sandbox does not answer") from error
+        finally:
+            self._connection.release(number)
+        if kind == frames.FAILED and payload.startswith(b"EADDRINUSE\0"):
+            raise port_taken(port)
+        if kind == frames.FAILED:
+            raise EngineFailure("the sandbox cannot listen on its loopback")
+        if kind != frames.DONE:
+            self._raise_for(kind, payload, "")
+
     async def put(self, path: str, content: Content) -> None:
         """Write a file whole or not at all, as the sandbox's user; parents are made.
 
@@ -299,6 +319,11 @@ class Sandbox:
             self._connection.close()
             raise EngineFailure("the sandbox broke the protocol")
         raise failure(payload, path)
+
+
+def port_taken(port: int) -> Conflict:
+    """What a caller is told whose own program is in the way."""
+    return Conflict(f"A program in the sandbox has taken port {port}, which its network needs")
 
 
 def failure(payload: bytes, path: str) -> Isol8Error:

@@ -47,6 +47,7 @@ class SupervisedEngine:
         self._uid = uid
         self._fixed: tuple[str, ...] = ()  # the limits that a live sandbox keeps
         self._keeps = False
+        self._mountable = True
         self._connection: socket.socket | None = None
         self._connecting = asyncio.Lock()
         self._answers: dict[int, asyncio.Future[tuple[protocol.Message, list[int]]]] = {}
@@ -58,12 +59,14 @@ class SupervisedEngine:
         kept = (getattr(spec.limits, name) for name in self._fixed)
         # A filtered network is a sandbox's own loopback as well, with a socket on it for each execution.
         network = Network.NONE if spec.network is Network.FILTERED else spec.network
-        return (spec.runtime, network, spec.image, spec.kept and self._keeps, *kept)
+        mounts = () if self._mountable else spec.mounts
+        return (spec.runtime, network, spec.image, mounts, spec.kept and self._keeps, *kept)
 
     async def start(self) -> None:
         """Connect, and wait until sandboxes can be made. Raises EngineFailure."""
         message, _ = await self._ask("ready", "")
         self._fixed, self._keeps = tuple(message["fixed"]), message["keeps"]
+        self._mountable = message["mountable"]
 
     async def close(self) -> None:
         """Let go of the supervisor, which then destroys what this process made."""
@@ -191,13 +194,22 @@ class SupervisedEngine:
 
     async def mount(self, sandbox: Sandbox, mounts: tuple[Mount, ...]) -> None:
         """See Engine."""
+        if not self._mountable:
+            raise Conflict("This sandbox's packages cannot change: it has those that it was made with")
         await self._ask("mount", sandbox.id, mounts=[[mount.name, mount.target] for mount in mounts])
         sandbox.spec = dataclasses.replace(sandbox.spec, mounts=sandbox.spec.mounts + mounts)
 
     async def listen(self, sandbox: Sandbox, port: int) -> socket.socket:
         """See Engine."""
         _, descriptors = await self._ask("listen", sandbox.id, port=port)
-        return socket.socket(fileno=descriptors[0])
+        listener = socket.socket(fileno=descriptors[0])
+        if listener.family == socket.AF_UNIX:  # it reaches into the sandbox, where the runner has to lead to it
+            try:
+                await sandbox.listen(port)
+            except BaseException:
+                listener.close()
+                raise
+        return listener
 
     async def usage(self, sandbox: Sandbox) -> Usage:
         """See Engine. The files of a cgroup are everybody's to read, so this costs no message."""

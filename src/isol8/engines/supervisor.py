@@ -45,6 +45,10 @@ class Sandboxes(Protocol):
     def fixed(self) -> tuple[str, ...]:
         """Names of the limits that a live sandbox keeps."""
 
+    @property
+    def mountable(self) -> bool:
+        """Whether `mount` can work: else what a sandbox is to see it must have from the start."""
+
     async def create(self, name: str, request: dict[str, Any]) -> tuple[Group | None, int]:
         """Make one. Its cgroup, if this machine has it, and its stream (the caller's to close). Raises
         EngineFailure."""
@@ -225,7 +229,8 @@ class Client:
     async def _carry_out(self, message: protocol.Message) -> tuple[protocol.Message, list[int]]:
         operation, name = message["op"], message["sandbox"]
         if operation == "ready":
-            return {"fixed": self._sandboxes.fixed, "keeps": self._sandboxes.keeping is not None}, []
+            keeps = self._sandboxes.keeping is not None
+            return {"fixed": self._sandboxes.fixed, "mountable": self._sandboxes.mountable, "keeps": keeps}, []
         if operation == "create":
             self._made.add(name)
             group, stream = await self._sandboxes.create(name, message)

@@ -243,9 +243,22 @@ def _start_time(pid: int) -> str | None:
         return None
 
 
+def server_name(owner: int) -> str:
+    """What things on this machine are called that belong to the server whose main process is `owner`."""
+    return f"{_ROOT_PREFIX}{owner}-{_start_time(owner)}-{_pid_namespace()}"
+
+
+def is_stale(name: str, prefix: str = _ROOT_PREFIX) -> bool:
+    """Whether a name begins like that of a server of this pid namespace, and that is no longer alive."""
+    pid, started, namespace = [*name.removeprefix(prefix).split("-"), "", ""][:3]
+    if not name.startswith(prefix) or not pid.isdigit() or namespace != str(_pid_namespace()):
+        return False
+    return _start_time(int(pid)) != started
+
+
 def server_group(hierarchy: Hierarchy, owner: int, purpose: str = "") -> Group:
     """The group for all sandboxes of the server whose main process is `owner`; `create_parent` makes it."""
-    name = f"{_ROOT_PREFIX}{owner}-{_start_time(owner)}-{_pid_namespace()}{purpose}"
+    name = f"{server_name(owner)}{purpose}"
     return Group(hierarchy.version, {key: f"{path}/{name}" for key, path in hierarchy.mounts.items()})
 
 
@@ -328,12 +341,4 @@ def _pid_namespace() -> int:
 def stale_directories(hierarchy: Hierarchy, prefix: str = _ROOT_PREFIX) -> list[str]:
     """Directories of servers of this pid namespace that are no longer alive: those of their sandboxes, or others that
     are called the same but for the prefix."""
-    stale = []
-    for root in hierarchy.roots:
-        for name in os.listdir(root):
-            pid, started, namespace = [*name.removeprefix(prefix).split("-"), "", ""][:3]
-            if not name.startswith(prefix) or not pid.isdigit() or namespace != str(_pid_namespace()):
-                continue
-            if _start_time(int(pid)) != started:
-                stale.append(f"{root}/{name}")
-    return stale
+    return [f"{root}/{name}" for root in hierarchy.roots for name in os.listdir(root) if is_stale(name, prefix)]

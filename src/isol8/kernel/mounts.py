@@ -94,9 +94,9 @@ def open_read_only(directory: int) -> int:
 
 def attach(tree: int, target: str) -> None:
     """Put what `open_read_only` gave at `target`, a directory of this mount namespace; one below /run is made, on a
-    tmpfs that covers what /run held. Raises OSError."""
+    tmpfs that covers what /run held, unless there is one on the way. Raises OSError."""
     if target.startswith("/run/"):
-        if not os.path.ismount("/run"):
+        if not os.path.ismount("/run") and not os.path.ismount(os.path.dirname(target)):
             mount("tmpfs", "/run", "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC, "mode=755,size=64k")
         os.makedirs(target, exist_ok=True)
     syscall("move_mount", tree, b"\0", _AT_FDCWD, target.encode() + b"\0", _MOVE_MOUNT_F_EMPTY_PATH)

@@ -29,7 +29,6 @@ from isol8.packages.recipe import Order
 # Read now: later this process may have no right to.
 _INSIDE = resources.files("isol8.packages").joinpath("inside.py").read_bytes()
 _SCRIPT = "/tmp/build.py"
-_PYTHON = "/usr/bin/python3"
 _LAST_LINES = 8
 _MAX_LINE_LENGTH = 500
 _SHOWN_HOSTS = 5
@@ -179,7 +178,7 @@ def _plan(order: Order) -> Plan:
     }
     return Plan(
         runtime="python",
-        executable=_PYTHON,
+        executable=order.python,
         argv=("python3", "-I", _SCRIPT, json.dumps(told)),
         path=_SCRIPT,
         source=_INSIDE,

@@ -1,8 +1,8 @@
 """Layers as the service sees them: which there are, which are being built, and who holds what.
 
-A set of requirements has one key: runtime, its version, the processor, and the set. Whoever wants it gets the layer
-that is in the store; if there is none, one build is begun, which everybody who wants the same waits for and hears of.
-When the last of them has gone, the build is given up.
+A set of requirements has one key: runtime, its version, the image that it is in, the processor, and the set. Whoever
+wants it gets the layer that is in the store; if there is none, one build is begun, which everybody who wants the same
+waits for and hears of. When the last of them has gone, the build is given up.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ class Layers:
             raise InvalidRequest(
                 f"request.installPackages is not available: the machine's {runtime} has no directory for packages"
             )
-        wanted = json.dumps([runtime, place.version, self._kitchen.scripts, requirements])
+        wanted = json.dumps([runtime, place.version, place.surroundings, self._kitchen.scripts, requirements])
         key = f"{runtime}-{place.version}-{platform.machine()}-{hashlib.sha256(wanted.encode()).hexdigest()[:32]}"
         return Need(runtime, requirements, key, place.target, place.options)
 

@@ -7,6 +7,7 @@ there for another.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
@@ -21,7 +22,7 @@ _CONSTRAINTS = "/tmp/constraints.txt"
 _NPMRC = "/sandbox/.npmrc"
 _TOP = "/sandbox/layer"
 _SCRATCH = "/sandbox/scratch"
-_NPM = "/opt/isol8/node/lib/node_modules/npm/bin/npm-cli.js"
+_NPM = "lib/node_modules/npm/bin/npm-cli.js"  # below the directory that node's `bin` is in
 _PROXY = f"http://127.0.0.1:{PROXY_PORT}"
 UV = "uv"  # the name under which the engine shows uv's prefix
 
@@ -30,6 +31,7 @@ UV = "uv"  # the name under which the engine shows uv's prefix
 class Order:
     """What a build sandbox is to do. `files` are put into it first; `tree` is what becomes the layer."""
 
+    python: str  # the executable that carries it out
     steps: tuple[tuple[str, ...], ...]
     env: Mapping[str, str]
     tree: str
@@ -86,6 +88,7 @@ def _python(requirements: tuple[str, ...], kitchen: Kitchen) -> Order:
     # The compiled files need no look at the source's time, which a layer does not keep.
     env = {"UV_CACHE_DIR": f"{_SCRATCH}/uv", "PYC_INVALIDATION_MODE": "UNCHECKED_HASH"}
     return Order(
+        python=kitchen.executables["python"],
         steps=((*arguments, *_python_index(index.python), "--", *requirements),),
         env=_environment(index, env),
         tree=_TOP,
@@ -119,7 +122,9 @@ def _npm_settings(index: NpmIndex) -> bytes:
 
 
 def _node(requirements: tuple[str, ...], kitchen: Kitchen) -> Order:
-    arguments = [kitchen.executables["node"], _NPM, "install", "--prefix", _TOP, "--cache", f"{_SCRATCH}/npm"]
+    node = kitchen.executables["node"]
+    npm = os.path.join(os.path.dirname(os.path.dirname(node)), _NPM)
+    arguments = [node, npm, "install", "--prefix", _TOP, "--cache", f"{_SCRATCH}/npm"]
     arguments += ["--no-audit", "--no-fund", "--no-update-notifier", "--no-progress", "--no-package-lock"]
     arguments += ["--logs-max=0"]
     if not kitchen.scripts:
@@ -139,6 +144,7 @@ def _npm_order(arguments: list[str], requirements: tuple[str, ...], kitchen: Kit
     node = kitchen.executables.get("node", "/usr/bin/node").rpartition("/")[0]
     env["PATH"] = f"{node}:/usr/local/bin:/usr/bin:/bin"
     return Order(
+        python=kitchen.executables["python"],
         steps=((*arguments, "--", *requirements),),
         env=_environment(kitchen.index, env),
         tree=f"{_TOP}/node_modules",

@@ -10,11 +10,13 @@ from isol8.packages.client import HeldLayer
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a runtime of some version looks for packages in a sandbox, and the options that it needs to do so."""
+    """Where a runtime of some version looks for packages in a sandbox, and the options that it needs to do so.
+    `surroundings`: the image that it is in, if it is in one."""
 
     version: str
     target: str
     options: tuple[str, ...] = ()
+    surroundings: str = ""
 
 
 @dataclass(frozen=True, slots=True)

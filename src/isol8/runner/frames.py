@@ -11,6 +11,7 @@ Integers are big-endian. A channel is a number the server picks for one exchange
     KILL   every process of the sandbox                  EXIT    4 bytes: exit code
     PUT    fields: path; then DATA*, END                 DONE    the file is in place
     GET    fields: path, max                             DATA*, END  the file's bytes
+    LISTEN fields: port; see relay.py                    DONE    connections are taken
     DATA   bytes                                         FAILED  error name, NUL, message
     END
     PREPARE  fork a worker for the next program, if none waits
@@ -26,7 +27,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-START, STDIN, KILL, PUT, GET, DATA, END, PREPARE, RESUME = range(1, 10)
+START, STDIN, KILL, PUT, GET, DATA, END, PREPARE, LISTEN, RESUME = range(1, 11)
 READY, STDOUT, STDERR, EXIT, DONE, FAILED, RESUMED = range(16, 23)
 
 HEADER_BYTES = 9

@@ -72,6 +72,18 @@ class Gate(Protocol):
         """Take the gate away. Idempotent."""
 
 
+class Relay(Protocol):
+    """What takes connections to a port of the loopback out of the sandbox. The engine makes it; see relay.py."""
+
+    descriptor: int  # can be read when there is something to serve
+
+    def listen(self, port: int) -> None:
+        """Take connections. Raises OSError."""
+
+    def serve(self) -> None:
+        """See to what has happened. Returns at once."""
+
+
 class Held:
     """An interpreter that has booted and is held at the gate."""
 
@@ -90,8 +102,8 @@ class Held:
 
 class Runner:
     """See the module's text. `on_fork` is called in every worker right after its fork, `settle` when all is ready for
-    the first program. Without a `gate` no interpreter is held. `output` is where frames go when `stream` can only be
-    read."""
+    the first program. Without a `gate` no interpreter is held, without a `relay` no port listened on. `output` is where
+    frames go when `stream` can only be read."""
 
     def __init__(
         self,
@@ -102,6 +114,7 @@ class Runner:
         output: int = -1,
         settle: Callable[[], None] = lambda: None,
         keeping: Keeping | None = None,
+        relay: Relay | None = None,
     ) -> None:
         self._stream = stream
         self._output = stream if output < 0 else output
@@ -110,6 +123,7 @@ class Runner:
         self._gate = gate
         self._settle = settle
         self._keeping = keeping
+        self._relay = relay
         self._decoder = frames.Decoder(_MAX_REQUEST_BYTES)
         self._program: Program | None = None
         self._background: list[Worker] = []
@@ -148,6 +162,8 @@ class Runner:
         poll = select.poll()
         poll.register(self._stream, select.POLLIN)
         poll.register(self._wake, select.POLLIN)
+        if self._relay:
+            poll.register(self._relay.descriptor, select.POLLIN)
         outputs = dict(program.outputs()) if program else {}
         for descriptor in outputs:
             poll.register(descriptor, select.POLLIN)
@@ -172,6 +188,8 @@ class Runner:
                 program.pump()
         for descriptor in ready & spilled.keys():
             self._drop_output(descriptor, spilled[descriptor])
+        if self._relay and self._relay.descriptor in ready:
+            self._relay.serve()
         if self._wake in ready:
             os.read(self._wake, 4096)
             self._reap()
@@ -264,6 +282,8 @@ class Runner:
             self._continue_put(kind, channel, payload)
         elif kind == frames.PREPARE and not (self._program or self._worker or self._held):
             self._worker = self._fork()
+        elif kind == frames.LISTEN:
+            self._listen(channel, int(dict(unpack_fields(payload))["port"]))
 
     def _start(self, channel: int, fields: list[tuple[str, bytes]]) -> None:
         """Write the program file and let a worker become the program."""
@@ -310,6 +330,12 @@ class Runner:
         for chunk in read_chunks(os.fsdecode(fields["path"]), int(fields["max"])):
             self._send(encode(frames.DATA, channel, chunk))
         self._send(encode(frames.END, channel))
+
+    def _listen(self, channel: int, port: int) -> None:
+        if self._relay is None:
+            raise OSError(errno.EOPNOTSUPP, "this sandbox has no relay")
+        self._relay.listen(port)
+        self._send(encode(frames.DONE, channel))
 
     def _put(self, channel: int, path: bytes) -> None:
         self._uploads[channel] = None  # what follows is ignored if it cannot even be opened

@@ -19,6 +19,7 @@ class Install:
     prefix: str | None
     packages: str | None = None
     packages_options: tuple[str, ...] = ()  # what must stand before the program's path when there are any
+    surroundings: str = ""  # the image that it is in: packages for the same version of another one may not work with it
 
 
 class Runtime(Protocol):
@@ -31,6 +32,9 @@ class Runtime(Protocol):
 
     def find(self, data_dir: str) -> Install | None:
         """The runtime on this machine, or None. Reads the file system; called once at start."""
+
+    def inside(self, executable: str, version: str, packages: str, image: str) -> Install:
+        """The runtime in an image. `packages`: as in Install; empty is none."""
 
     def boot(self, install: Install) -> Boot:
         """What should wait in a sandbox that is made for this runtime."""

@@ -19,6 +19,9 @@ class Bash:
     def find(self, data_dir: str) -> Install | None:
         return find_in_usr("bash", ["/usr/bin/bash", "/bin/bash"])
 
+    def inside(self, executable: str, version: str, packages: str, image: str) -> Install:
+        return Install(executable, version, None, packages or None, (), image)
+
     def boot(self, install: Install) -> Boot:
         return Boot()
 

@@ -19,6 +19,9 @@ class Bun:
     def find(self, data_dir: str) -> Install | None:
         return find_prefix(self.name, data_dir, packages="/node_modules")
 
+    def inside(self, executable: str, version: str, packages: str, image: str) -> Install:
+        return Install(executable, version, None, packages or None, (), image)
+
     def boot(self, install: Install) -> Boot:
         # The first time is to see whether there is such a file at all.
         return wait_at_program(install, "bun", extension=self.extension, opens=2)

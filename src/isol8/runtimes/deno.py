@@ -9,6 +9,9 @@ from isol8.runtimes.base import Install
 from isol8.runtimes.layout import lay_out, starts_alike, wait_at_program
 from isol8.runtimes.prefixes import find_prefix
 
+# Otherwise it would look into a cache of its own, and for a package.json.
+_OPTIONS = ("--node-modules-dir=manual",)
+
 
 class Deno:
     """`deno run -A /sandbox/main.ts`: all permissions, since the sandbox is the boundary."""
@@ -20,9 +23,10 @@ class Deno:
 
     def find(self, data_dir: str) -> Install | None:
         install = find_prefix(self.name, data_dir, packages="/node_modules")
-        # Otherwise it would look into a cache of its own, and for a package.json.
-        options = ("--node-modules-dir=manual",)
-        return dataclasses.replace(install, packages_options=options) if install else None
+        return dataclasses.replace(install, packages_options=_OPTIONS) if install else None
+
+    def inside(self, executable: str, version: str, packages: str, image: str) -> Install:
+        return Install(executable, version, None, packages or None, _OPTIONS, image)
 
     def boot(self, install: Install) -> Boot:
         return wait_at_program(install, "deno", "run", "-A", extension=self.extension)

@@ -22,6 +22,9 @@ class Node:
     def find(self, data_dir: str) -> Install | None:
         return find_prefix(self.name, data_dir, packages="/node_modules")
 
+    def inside(self, executable: str, version: str, packages: str, image: str) -> Install:
+        return Install(executable, version, None, packages or None, (), image)
+
     def boot(self, install: Install) -> Boot:
         return wait_at_program(install, "node", extension=self.extension, pipe=True)
 

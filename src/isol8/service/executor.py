@@ -16,7 +16,7 @@ from isol8.egress.client import Egress
 from isol8.engines.base import Engine
 from isol8.engines.sandbox import Sandbox
 from isol8.errors import EngineFailure, Isol8Error
-from isol8.model import Command, Event, Finished, Installing, Output, Result, SandboxSpec, Started
+from isol8.model import Command, Event, Finished, Installing, Network, Output, Result, SandboxSpec, Started
 from isol8.service.admission import Admission
 from isol8.service.audit import AuditEntry
 from isol8.service.execution import Execution
@@ -126,7 +126,9 @@ class Executor:
             await self._admission.enter(caller)
             undo.callback(self._admission.leave)
             phases.end("queue")
-            spec = dataclasses.replace(await installation.prepare(spec, session.sandbox), kept=True)
+            spec = await installation.prepare(spec, session.sandbox)
+            # A way out ends with the server: a session that came back without would only look like the one that was.
+            spec = dataclasses.replace(spec, kept=spec.network is not Network.FILTERED)
             lease = await session.lease(spec, self._make)
             turn.pop_all()  # the lease ends it
         return lease

@@ -15,7 +15,7 @@ from weakref import WeakKeyDictionary
 from isol8.engines.base import Engine
 from isol8.engines.sandbox import Sandbox
 from isol8.errors import InvalidRequest
-from isol8.model import Command, Installing, Plan, SandboxSpec
+from isol8.model import Command, Installing, Mount, Plan, SandboxSpec
 from isol8.packages.layers import Layers
 from isol8.packages.shares import Need, Share
 from isol8.packages.waiting import Pending
@@ -50,6 +50,8 @@ class Installer:
         """That of a command; the caller must close it. Raises InvalidRequest."""
         if command.packages and self.layers is None:
             raise InvalidRequest("request.installPackages is not available on this server")
+        if command.packages and command.image:
+            raise InvalidRequest("request.installPackages is for the server's own image: leave out options.image")
         return Installation(self, command, caller)
 
     def standing(self, sandbox: Sandbox, runtime: str) -> _Standing:
@@ -86,10 +88,20 @@ class Installation:
         templates = self._installer.templates
         self._share = templates.covering(command.runtime, wanted) or await layers.find(need)
         if self._share is None:
+            self._check_can_follow(spec, need)
             self._pending = layers.build(need, self._caller)
             return spec
         templates.demanded(need, self._share)
         return dataclasses.replace(spec, mounts=(*spec.mounts, self._share.mount))
+
+    def _check_can_follow(self, spec: SandboxSpec, need: Need) -> None:
+        """Raises InvalidRequest when a sandbox must have its packages from the start."""
+        template, later = self._installer.engine.template, Mount(name=need.key, target=need.target)
+        if template(spec) != template(dataclasses.replace(spec, mounts=(*spec.mounts, later))):
+            raise InvalidRequest(
+                "request.installPackages can have those packages only that this server keeps ready; "
+                "add others with: isol8 setup --python"
+            )
 
     async def events(self, sandbox: Sandbox) -> AsyncGenerator[Installing, None]:
         """Bring the layer into the sandbox, when it is there. Raises SetupFailed, EngineFailure, Conflict."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
 
@@ -15,7 +15,7 @@ from isol8.packages.client import KeeperClient
 from isol8.packages.index import MachineIndex, without_credentials
 from isol8.packages.layers import BuildBounds, Layers
 from isol8.packages.recipe import Kitchen
-from isol8.packages.shares import Place
+from isol8.packages.shares import Place, Share
 from isol8.runtimes.base import Install
 
 
@@ -47,7 +47,7 @@ def make_layers(source: PackageSource, engine: Engine, config: Config, installed
         source.keeper,
         Kitchen(index, source.executables, config.policy.package_scripts, settings.hosts),
         {
-            name: Place(install.version, install.packages, install.packages_options)
+            name: Place(install.version, install.packages, install.packages_options, install.surroundings)
             for name, install in installed.items()
             if install.packages
         },
@@ -64,8 +64,9 @@ async def obtain_layer(
     runtime: str,
     requirements: tuple[str, ...],
     say: Callable[[str], None],
+    use: Callable[[Share], Awaitable[None]],
 ) -> tuple[str, ...]:
-    """Find or build one layer with an engine that is started for it; the modules that it brings.
+    """Find or build one layer with an engine that is started for it, and `use` it; the modules that it brings.
 
     Raises EngineFailure, SetupFailed, InvalidRequest.
     """
@@ -83,9 +84,11 @@ async def obtain_layer(
                 share = pending.share()
             finally:
                 pending.close()
-        modules = () if share.boots else share.modules
-        share.close()
-        return modules
+        try:
+            await use(share)
+        finally:
+            share.close()
+        return () if share.boots else share.modules
     finally:
         await layers.close()
         await engine.close()

@@ -12,7 +12,9 @@ import asyncio
 import hashlib
 import io
 import json
+import os
 import shutil
+import stat
 import tarfile
 import tempfile
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -29,21 +31,27 @@ from isol8.errors import EngineFailure
 # What is done next, how many steps are behind us, how many there are.
 Tell = Callable[[str, int, int], None]
 Say = Callable[[str], None]
+Content = (
+    bytes | Path | int
+)  # of a file, a tree by its path, or a tree by its open directory, whose links are left alone
 
 CONTENT_LABEL = "isol8.content"
 _REGISTRY_IMAGE = "debian:bookworm-slim"
 _SUITE = "bookworm"
 _PACKAGES = (  # and what Debian calls essential
-    *("bzip2", "ca-certificates", "media-types", "netbase", "procps", "python3", "tzdata"),
+    *("bzip2", "ca-certificates", "curl", "media-types", "netbase", "procps", "python3", "tzdata"),
     *("unzip", "xz-utils", "zip"),
 )
 _REGISTRY_PATIENCE_S = 20.0
 _LAST_LINES = 10
 _PIECE_BYTES = 1 << 20
 _OPT = "/opt/isol8"
-# Without a directory /sandbox: runc gives what it mounts at one its mode, whatever was asked for.
+# Without a directory /sandbox: runc gives what it mounts at one its mode, whatever was asked for. With /node_modules,
+# over which packages can be mounted.
 _TAIL = """\
 COPY etc/ /etc/
+WORKDIR /node_modules
+WORKDIR /
 ENV PATH={path} HOME=/sandbox LANG=C.UTF-8
 """
 # In shell, with the root in $1. What a program has no use for is not there, or root's alone (apt in an image on top of
@@ -89,7 +97,7 @@ async def build(docker: Docker, prefixes: Mapping[str, Prefix], tell: Tell) -> N
         tell(f"building the image of {name} {prefix.version}", index + 1, total)
         path = path_of([*prefixes][: index + 1])
         text = f"FROM {below}\nCOPY prefix/ {_OPT}/{name}/\nENV PATH={path}\n"
-        await _build(docker, top, text, content, {"prefix": Path(prefix.directory)})
+        await build_image(docker, top, text, content, {"prefix": Path(prefix.directory)})
     tell(f"looking at what is in {top}", total - 1, total)
     tell(await _name(docker, top, content), total, total)
 
@@ -99,9 +107,10 @@ async def _name(docker: Docker, top: str, content: str) -> str:
     if await _content_of(docker, images.OWN_IMAGE) == content:
         return f"{images.OWN_IMAGE} is up to date"
     runtimes = await images.probe(docker, top, top)
-    text = f"FROM {top}\nLABEL {images.RUNTIMES_LABEL}={json.dumps(json.dumps(runtimes))}\n"
-    await _build(docker, images.OWN_IMAGE, text, content, {})
-    versions = ", ".join(f"{name} {version}" for name, (_, version) in runtimes.items())
+    found = {name: [each.path, each.version, each.packages] for name, each in runtimes.items()}
+    text = f"FROM {top}\nLABEL {images.RUNTIMES_LABEL}={json.dumps(json.dumps(found))}\n"
+    await build_image(docker, images.OWN_IMAGE, text, content, {})
+    versions = ", ".join(f"{name} {each.version}" for name, each in runtimes.items())
     return f"{images.OWN_IMAGE} is ready, with {versions}"
 
 
@@ -127,7 +136,7 @@ def _hash(*parts: str) -> str:
 
 async def _build_base(docker: Docker, tag: str, content: str, say: Say) -> None:
     tail = _TAIL.format(path=path_of([]))
-    files: dict[str, bytes | Path] = {
+    files: dict[str, Content] = {
         "etc/passwd": users.passwd().encode(),
         "etc/group": users.group().encode(),
     }
@@ -135,7 +144,7 @@ async def _build_base(docker: Docker, tag: str, content: str, say: Say) -> None:
     try:
         await _pull(docker)
         say("building the base image from it")
-        await _build(docker, tag, _FROM_REGISTRY + tail, content, files)
+        await build_image(docker, tag, _FROM_REGISTRY + tail, content, files)
     except DaemonFailure as error:
         say(f"that did not work ({error.message[:200]})")
         reason = error.message
@@ -145,7 +154,7 @@ async def _build_base(docker: Docker, tag: str, content: str, say: Say) -> None:
         say("building the base image from Debian's packages instead (about half a minute)")
         rootfs = Path(scratch, "rootfs.tar")
         await _debootstrap(rootfs, reason)
-        await _build(docker, tag, _FROM_PACKAGES + tail, content, {**files, "rootfs.tar": rootfs})
+        await build_image(docker, tag, _FROM_PACKAGES + tail, content, {**files, "rootfs.tar": rootfs})
 
 
 async def _pull(docker: Docker) -> None:
@@ -181,7 +190,7 @@ async def _debootstrap(target: Path, reason: str) -> None:
         raise EngineFailure(f"mmdebstrap failed:\n{last}")
 
 
-async def _build(docker: Docker, tag: str, dockerfile: str, content: str, files: Mapping[str, bytes | Path]) -> None:
+async def build_image(docker: Docker, tag: str, dockerfile: str, content: str, files: Mapping[str, Content]) -> None:
     """Build one image. `files` is what the Dockerfile may copy. Raises DaemonFailure with the daemon's last line."""
     text = f"{dockerfile}LABEL {CONTENT_LABEL}={content}\n"
     with tempfile.TemporaryFile() as context:
@@ -210,16 +219,42 @@ class _InLargePieces:
         return self._file.read(_PIECE_BYTES)
 
 
-def _pack(target: IO[bytes], files: Mapping[str, bytes | Path]) -> None:
+def _pack(target: IO[bytes], files: Mapping[str, Content]) -> None:
     """A tar archive of root's files."""
     with tarfile.open(fileobj=target, mode="w") as archive:
         for name, source in files.items():
             if isinstance(source, Path):
                 archive.add(source, name, filter=_as_root)
                 continue
+            if isinstance(source, int):
+                _pack_tree(archive, name, source)
+                continue
             entry = tarfile.TarInfo(name)
             entry.size = len(source)
             archive.addfile(entry, io.BytesIO(source))
+
+
+def _pack_tree(archive: tarfile.TarFile, top: str, directory: int) -> None:
+    """Another process may change the tree meanwhile, so no name in it is followed out of it."""
+    for path, directories, files, opened in os.fwalk(".", dir_fd=directory, follow_symlinks=False):
+        archive.addfile(_entry(f"{top}/{path}", os.fstat(opened)))
+        for name in (*directories, *files):
+            entry = _entry(f"{top}/{path}/{name}", os.stat(name, dir_fd=opened, follow_symlinks=False))
+            if entry.issym():
+                entry.linkname = os.readlink(name, dir_fd=opened)
+                archive.addfile(entry)
+            elif entry.isreg():
+                with open(os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=opened), "rb") as file:
+                    archive.addfile(entry, file)
+
+
+def _entry(name: str, status: os.stat_result) -> tarfile.TarInfo:
+    entry = tarfile.TarInfo(os.path.normpath(name))
+    kinds = {stat.S_IFDIR: tarfile.DIRTYPE, stat.S_IFLNK: tarfile.SYMTYPE, stat.S_IFREG: tarfile.REGTYPE}
+    entry.type = kinds.get(stat.S_IFMT(status.st_mode), tarfile.CHRTYPE)
+    entry.mode, entry.mtime = stat.S_IMODE(status.st_mode), int(status.st_mtime)
+    entry.size = status.st_size if entry.isreg() else 0
+    return _as_root(entry)
 
 
 def _as_root(entry: tarfile.TarInfo) -> tarfile.TarInfo:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -68,9 +70,14 @@ def ulimits(*, podman: bool) -> list[dict[str, Any]]:
     return [{"Name": name, "Soft": soft, "Hard": hard} for name, (soft, hard) in limits.items()]
 
 
-def describe(making: Making, daemon: Daemon, request: dict[str, Any], uid: int, home: str = "") -> dict[str, Any]:
-    """The body of POST /containers/create. `request`: see engines/protocol.py. With `home`, it outlives a crash of its
-    server."""
+def describe(
+    making: Making, daemon: Daemon, request: dict[str, Any], uid: int, shown: Mapping[str, str], home: str = ""
+) -> dict[str, Any]:
+    """The body of POST /containers/create, but for the image. `request`: see engines/protocol.py. `shown`: which
+    directories of this machine the container sees, read-only, by where it sees them. With `home`, it outlives a crash
+    of its server."""
+    # One that is filtered is none, with a way out by other means (outlets.py).
+    network = "host" if request["network"] == "host" else "none"
     limits, podman = Limits(**request["limits"]), daemon.podman
     owned = "mode=0777,notmpcopyup" if podman else f"mode=0755,uid={uid},gid={uid}"
     masking = [f"mask={':'.join((*_MASKED, *_PODMAN_MASKED))}"] if podman else []
@@ -81,25 +88,31 @@ def describe(making: Making, daemon: Daemon, request: dict[str, Any], uid: int, 
         "IpcMode": "private",
         "LogConfig": {"Type": "none"},
         "MaskedPaths": list(_MASKED),
-        "NetworkMode": request["network"],
+        # What of it is mounted later on the machine does not come after.
+        "Mounts": [
+            {"Type": "bind", "Source": source, "Target": target, "ReadOnly": True}
+            | {"BindOptions": {"Propagation": "rprivate"}}
+            for target, source in shown.items()
+        ],
+        "NetworkMode": network,
         "ReadonlyPaths": list(_READ_ONLY),
         "ReadonlyRootfs": True,
         "SecurityOpt": ["no-new-privileges", f"seccomp={daemon.profile}", *masking],
         "ShmSize": limits.tmp_bytes,
         "Tmpfs": {
+            **dict.fromkeys(_made_below_run(request["mounts"]), "rw,noexec,nosuid,nodev,mode=0755,size=64k"),
             "/sandbox": f"rw,exec,nosuid,nodev,{owned},size={limits.sandbox_bytes}",
             "/tmp": f"rw,noexec,nosuid,nodev,mode=1777,size={limits.tmp_bytes}",
         },
         "Ulimits": ulimits(podman=podman),
         **changeable(with_own_kernel(limits) if daemon.gvisor else limits),
     }
-    if request["network"] == "none":
+    if network == "none":
         # Docker takes ::1 away where there is no network for it.
         host["Sysctls"] = {f"net.ipv6.conf.{name}.disable_ipv6": "0" for name in ("all", "lo")}
     if making.runtime:
         host["Runtime"] = making.runtime
     return {
-        "Image": request["image"] or making.image,
         "Entrypoint": list(bundle.COMMAND),
         "Cmd": [],
         "Env": [f"{name}={value}" for name, value in making.environment.items() if not request["image"]],
@@ -116,6 +129,11 @@ def describe(making: Making, daemon: Daemon, request: dict[str, Any], uid: int, 
         "Labels": making.labels | ({HOME_LABEL: home} if home else {}),
         "HostConfig": host,
     }
+
+
+def _made_below_run(wanted: list[list[str]]) -> set[str]:
+    """Where directories are shown that no image has: what is below /run is made."""
+    return {os.path.dirname(target) for _, target in wanted if target.startswith("/run/")}
 
 
 def changeable(limits: Limits) -> dict[str, int]:

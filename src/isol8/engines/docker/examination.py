@@ -6,21 +6,34 @@ others will be, and a program in it tells what it sees; what only the daemon kno
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import os
+import secrets
+import socket
 from typing import Any
 
 from isol8.engines.base import Layer, Need
+from isol8.engines.directories import attach_in
+from isol8.engines.docker.client import DaemonFailure
 from isol8.engines.docker.description import CHANGEABLE
 from isol8.engines.docker.sandboxes import Sandboxes
 from isol8.engines.layers import Description, judge
-from isol8.engines.looking import LIMITS, has_own_kernel, judge_seen, look, specimen_request
+from isol8.engines.looking import LIMITS, has_own_kernel, judge_seen, look, run_in, specimen_request
 from isol8.engines.resources import with_own_kernel
+from isol8.engines.sandbox import Sandbox
 from isol8.engines.supervisor import SIZES
 from isol8.errors import EngineFailure
 from isol8.kernel import mounts
+from isol8.kernel.cgroups import Group
 
 _MIB = 1 << 20
+_CALL = """
+import socket
+with socket.create_connection(('127.0.0.1', {port}), 5) as way: way.sendall(b'{token}')
+"""
+_CALL_TIMEOUT_S = 5
+_PORT = 3128  # any that is free
 _CGROUPS = "run the daemon where it has the kernel's memory, cpu and pids controllers"
 _DAEMON = "use a daemon and an OCI runtime that honour it"
 
@@ -100,12 +113,12 @@ def _no_swap() -> bool:
 
 async def _look_at_one(sandboxes: Sandboxes) -> tuple[dict[str, Any], dict[str, str]]:
     """Make a sandbox; what a program in it saw, and what is wrong with what can be seen outside."""
-    name, request = specimen_request()
-    group, descriptor = await sandboxes.create(name, request)
+    name, group, descriptor = await _make_specimen(sandboxes)
     try:
-        seen = await look(name, descriptor)
+        seen = await look(name, descriptor, lambda sandbox: _try_way_out(sandboxes, sandbox))
         group = group or sandboxes.group(name)
         sizes = () if _can_resize(sandboxes.process(name)) else SIZES
+        sandboxes.mountable = not sandboxes.daemon.gvisor and _can_mount(sandboxes.process(name))
         # Podman's Docker API has no update before its version 5, and gVisor's shim has none.
         sandboxes.fixed = (*CHANGEABLE, *sizes) if sandboxes.daemon.podman or sandboxes.daemon.gvisor else sizes
         limits = with_own_kernel(LIMITS) if sandboxes.daemon.gvisor else LIMITS
@@ -114,6 +127,42 @@ async def _look_at_one(sandboxes: Sandboxes) -> tuple[dict[str, Any], dict[str, 
         ) != limits.memory_bytes else {}
     finally:
         await sandboxes.destroy(name)
+
+
+async def _make_specimen(sandboxes: Sandboxes) -> tuple[str, Group | None, int]:
+    """Its name, its cgroup and its stream. Where one can only be made without a way out, there is none for any."""
+    name, request = specimen_request()
+    try:
+        return name, *await sandboxes.create(name, request)
+    except DaemonFailure as error:
+        if not sandboxes.has_way_out:
+            raise
+        name = f"{name}-again"
+        made = await sandboxes.create(name, {**request, "way_out": False})
+        sandboxes.shut_in(f"the daemon shares no files with this machine ({error.message})")
+        return name, *made
+
+
+async def _try_way_out(sandboxes: Sandboxes, sandbox: Sandbox) -> None:
+    """Find out whether what listens outside is reached from inside: files that are shared are not yet sockets."""
+    if not sandboxes.has_way_out:
+        return
+    token, said = secrets.token_hex(8), b""
+    with socket.socket(fileno=sandboxes.listen(sandbox.id, _PORT)) as listener:
+        listener.setblocking(False)
+        try:
+            await sandbox.listen(_PORT)
+            _, said = await run_in(sandbox, _CALL.format(port=_PORT, token=token))
+            async with asyncio.timeout(_CALL_TIMEOUT_S):
+                connection, _ = await asyncio.get_running_loop().sock_accept(listener)
+            with connection:
+                heard = await asyncio.get_running_loop().sock_recv(connection, 64)
+        except (EngineFailure, TimeoutError) as error:
+            reason = error.message if isinstance(error, EngineFailure) else said.decode(errors="replace")[-200:].strip()
+            sandboxes.shut_in(f"nothing comes through their sockets ({reason})")
+        else:
+            if heard != token.encode():
+                sandboxes.shut_in("what comes through their sockets is not what was sent")
 
 
 def _memory_limit(paths: dict[str, str]) -> int:
@@ -125,6 +174,24 @@ def _memory_limit(paths: dict[str, str]) -> int:
                 text = file.read().strip()
                 return int(text) if text.isdigit() else 0
     return 0
+
+
+def _can_mount(pid: int) -> bool:
+    """Whether this process may mount something in a sandbox: it takes root, and the same machine."""
+    if not pid or os.geteuid() != 0:
+        return False
+    directory = os.open("/usr", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        tree = mounts.open_read_only(directory)
+        try:
+            attach_in(pid, [(tree, "/tmp")])
+        finally:
+            os.close(tree)
+    except OSError:
+        return False
+    finally:
+        os.close(directory)
+    return True
 
 
 def _can_resize(pid: int) -> bool:

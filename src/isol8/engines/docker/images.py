@@ -16,21 +16,35 @@ from isol8.engines.docker.client import DaemonFailure, translated
 from isol8.engines.docker.description import ulimits
 
 OWN_IMAGE = "isol8/sandbox:latest"
-RUNTIMES_LABEL = "isol8.runtimes"
+RUNTIMES_LABEL = "isol8.interpreters"
 _COMMANDS = {"python": "python3", "node": "node", "bun": "bun", "deno": "deno", "bash": "bash"}
 _PROBE = """
-import json, re, shutil, subprocess, sys
+import json, os, re, shutil, site, subprocess, sys
 import ctypes, select
+def is_empty(path): return os.path.isdir(path) and not os.listdir(path)
+places = dict.fromkeys(('node', 'bun', 'deno'), '/node_modules')
+places['python'] = next(filter(os.path.isdir, site.getsitepackages()), '')
 found = {}
 for name, command in json.loads(sys.argv[1]).items():
     path = shutil.which(command)
     said = subprocess.run([path, '--version'], capture_output=True, text=True).stdout if path else ''
     version = re.search(r'\\d+(\\.\\d+)+', said)
-    if version: found[name] = [path, version.group()]
+    place = places.get(name, '')
+    if version: found[name] = [path, version.group(), place if is_empty(place) else '']
 print(json.dumps(found))
 """
 
-Runtimes = dict[str, tuple[str, str]]  # name → path inside the image, version
+
+@dataclass(frozen=True, slots=True)
+class Interpreter:
+    """A runtime of an image: where it is, and the empty directory in which it looks for packages, if there is one."""
+
+    path: str
+    version: str
+    packages: str
+
+
+Runtimes = dict[str, Interpreter]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +59,16 @@ async def find(docker: Docker, name: str) -> Found:
     """The image of that name; empty is isol8's own. Raises DaemonFailure, saying what to do."""
     described = await check(docker, name)
     label = ((described.get("Config") or {}).get("Labels") or {}).get(RUNTIMES_LABEL)
-    runtimes = json.loads(label) if label else await probe(docker, described["Id"], name)
-    return Found(described["Id"], {key: (path, version) for key, (path, version) in runtimes.items()})
+    runtimes = read(label) if label else await probe(docker, described["Id"], name)
+    return Found(described["Id"], runtimes)
+
+
+def read(text: str | bytes) -> Runtimes:
+    """What RUNTIMES_LABEL says, or a probe. Raises ValueError."""
+    try:
+        return {name: Interpreter(*map(str, found)) for name, found in json.loads(text).items()}
+    except (TypeError, AttributeError) as error:
+        raise ValueError("not what a probe says") from error
 
 
 async def check(docker: Docker, name: str) -> dict[str, Any]:
@@ -94,7 +116,7 @@ async def probe(docker: Docker, image: str, name: str) -> Runtimes:
     except DaemonFailure as error:
         raise explain(error, name or image) from error
     try:
-        return {key: (path, version) for key, (path, version) in json.loads(said[1]).items()}
+        return read(said[1])
     except ValueError:
         reason = said[2].decode(errors="replace").strip().splitlines()[-1:]
         raise DaemonFailure(f"the python3 of the image {name or image} will not do: {''.join(reason)}") from None

@@ -15,15 +15,18 @@ from typing import Any
 from aiodocker import Docker
 
 from isol8.engines import bundle
-from isol8.engines.docker import images, owners
+from isol8.engines.directories import Directories
+from isol8.engines.docker import baking, images, outlets, owners
 from isol8.engines.docker.client import DaemonFailure, Place, connect, disconnect, translated
 from isol8.engines.docker.description import LABEL, Daemon, Making, changeable, describe
 from isol8.engines.docker.keeping import Kept
 from isol8.engines.docker.kills import Kills
+from isol8.engines.docker.outlets import Outlets
 from isol8.engines.docker.records import Record, Records
 from isol8.engines.docker.seccomp import Profile
 from isol8.engines.docker.streams import Stream
 from isol8.engines.docker.users import Users
+from isol8.engines.supervisor import Refused
 from isol8.errors import Conflict, EngineFailure
 from isol8.kernel import cgroups, mounts
 from isol8.kernel.cgroups import Group
@@ -57,13 +60,25 @@ class Sandboxes:
     """All containers of one server. `start` it, and `close` it. With `records`, those of sessions outlive a crash of
     the server, for `patience_s` (0: for ever)."""
 
-    def __init__(self, place: Place, making: Making, records: Records | None = None, patience_s: float = 0.0) -> None:
+    def __init__(
+        self,
+        place: Place,
+        making: Making,
+        ways: Outlets | None,
+        directories: Directories,
+        records: Records | None = None,
+        patience_s: float = 0.0,
+    ) -> None:
         self._place = place
         self._making = making
+        self._outlets = ways
+        self._shut_in = "the server has been started without"  # why containers have no way out, if they have none
+        self._directories = directories
         self._users = Users()
         self._live: dict[str, _Live] = {}
         self._closing = False
         self.fixed: tuple[str, ...] = ()  # until it has been seen what can be changed (examination.py)
+        self.mountable = False  # likewise
         self.unhardened = ""  # why the cgroups of sandboxes are as Docker made them
         self._hierarchy = cgroups.find()
         self.keeping: Kept | None = None
@@ -79,6 +94,7 @@ class Sandboxes:
         runtimes = (await self.info()).get("Runtimes") or {}
         path = runtimes.get(self._making.runtime, {}).get("path", "")
         self.daemon = Daemon(self._profile.text, podman, gvisor=os.path.basename(path).startswith("runsc"))
+        self._baked = await baking.baked(self._docker, self._making.image)  # images by the layers that they hold
         left = await owners.sweep(self._docker)
         if left:
             _LOG.info("removed %d containers that dead servers had left", left)
@@ -92,6 +108,8 @@ class Sandboxes:
         """Find the containers of sessions that a server before this one has left. Raises EngineFailure."""
         if self.keeping:
             await self.keeping.take_over(self._docker, self._users)
+        if self._outlets:
+            self._outlets.start()
 
     async def info(self) -> dict[str, Any]:
         """What the daemon says about itself. Raises DaemonFailure."""
@@ -110,13 +128,23 @@ class Sandboxes:
             raise
 
     async def _make(self, name: str, live: _Live, request: dict[str, Any]) -> tuple[Group | None, int]:
-        image = request["image"] or self._making.image
         if request["image"]:
-            await images.check(self._docker, image)
+            await images.check(self._docker, request["image"])
+        image, wanted = self._image_for(request)
+        let_out = request["network"] != "host" and request.get("way_out", True)
+        outlet = self._outlets.make(name) if self._outlets and let_out else ""
+        shown = {outlets.INSIDE: outlet} if outlet else {}
+        if not self.mountable:
+            shown |= self._by_daemon(wanted)
         keeping = self.keeping if request["kept"] else None
-        body = describe(self._making, self.daemon, request, live.uid, keeping.home if keeping else "")
-        with translated(f"a container of {image} could not be made"):
-            made = await self._docker.containers.create(body, name=f"{owners.PREFIX}{name}")
+        home = keeping.home if keeping else ""
+        body = describe(self._making, self.daemon, request, live.uid, shown, home) | {"Image": image}
+        try:
+            with translated(f"a container of {image} could not be made"):
+                made = await self._docker.containers.create(body, name=f"{owners.PREFIX}{name}")
+        except DaemonFailure:
+            self._baked = {layer: each for layer, each in self._baked.items() if each != image}  # it may be gone
+            raise
         live.container = made.id
         live.stream = Stream(self._place, self._docker.api_version)
         await live.stream.attach(made.id)
@@ -127,13 +155,24 @@ class Sandboxes:
         except DaemonFailure as error:
             raise images.explain(error, image) from error
         group = self._group_of(live, state["Pid"])
+        if self.mountable and wanted:
+            self._directories.show(self._process(live), wanted)  # nothing has run in there so far
         settings = {
             "environment": self._making.environment if not request["image"] else _ESSENTIAL,
             "inherit": bool(request["image"]),
             "boot": request["boot"],
             "keeping": keeping.begin(name, made.id, live.uid, request) if keeping else None,
+            "relay": outlets.SOCKET if outlet else "",
         }
         return group, await live.stream.begin(bundle.pack(settings), live.ended.set)
+
+    def _image_for(self, request: dict[str, Any]) -> tuple[str, list[list[str]]]:
+        """What to make a container from, and what is to be shown in it that it does not hold."""
+        wanted = request["mounts"]
+        held = [layer for layer, _ in wanted if layer in self._baked and not request["image"]]
+        if not held:
+            return request["image"] or self._making.image, wanted
+        return self._baked[held[0]], [[layer, target] for layer, target in wanted if layer != held[0]]
 
     def _group_of(self, live: _Live, pid: int) -> Group | None:
         """Its cgroup, where this machine has it."""
@@ -212,11 +251,15 @@ class Sandboxes:
             raise
 
     def _resize(self, live: _Live, path: str, size: int) -> None:
-        """Raises OSError, and EngineFailure when process 1 is gone or was never on this machine."""
+        """Raises OSError, EngineFailure."""
+        mounts.resize_in(self._process(live), path, size)
+
+    def _process(self, live: _Live) -> int:
+        """Process 1. Raises EngineFailure when it is gone or was never on this machine."""
         group = cgroups.group_of(live.pid, self._hierarchy) if live.pid else None
         if group is None or not any(live.container in directory for directory in group.directories):
             raise EngineFailure("the sandbox is gone, or not on this machine")
-        mounts.resize_in(live.pid, path, size)
+        return live.pid
 
     def process(self, name: str) -> int:
         """Process 1 of a live sandbox; 0 where this machine does not have it. Raises EngineFailure."""
@@ -227,12 +270,43 @@ class Sandboxes:
         return self._find(name).group
 
     def mount(self, name: str, wanted: list[list[str]]) -> None:
-        """See Sandboxes. Layers of packages are not for this engine so far."""
-        raise EngineFailure("this engine cannot show directories in a live sandbox")
+        """See isol8.engines.supervisor.Sandboxes."""
+        live = self._find(name)
+        if not self.mountable or any(target.startswith("/run/") for _, target in wanted):
+            raise Conflict("a container has the directories that it was made with")
+        self._directories.show(self._process(live), wanted)
+
+    def _by_daemon(self, wanted: list[list[str]]) -> dict[str, str]:
+        """What the daemon is asked to show, by where it is seen: it follows links, so no layer is, below which another
+        process may write. Raises EngineFailure."""
+        paths = {target: self._directories.path(name) for name, target in wanted}
+        if None in paths.values():
+            raise EngineFailure(
+                "this server cannot show layers to containers, which takes root on the daemon's machine"
+            )
+        return {target: path for target, path in paths.items() if path}
 
     def listen(self, name: str, port: int) -> int:
-        """See Sandboxes. Filtered networks are not for this engine so far."""
-        raise EngineFailure("this engine cannot listen on a sandbox's loopback")
+        """See isol8.engines.supervisor.Sandboxes."""
+        self._find(name)
+        if self._outlets is None:
+            raise EngineFailure(f"containers have no way out: {self._shut_in}")
+        return self._outlets.listen(name)
+
+    @property
+    def has_way_out(self) -> bool:
+        """Whether `listen` can work."""
+        return self._outlets is not None
+
+    def shut_in(self, reason: str) -> None:
+        """Make containers without a way out from now on. Raises Refused when requests were promised one."""
+        if self._outlets and self._outlets.needed:
+            raise Refused(f'containers cannot have the network "filtered", which policy.networks allows: {reason}')
+        _LOG.info("no packages can be installed: %s", reason)
+        self._shut_in = reason
+        if self._outlets:
+            self._outlets.close()
+        self._outlets = None
 
     async def usage(self, name: str) -> Usage:
         """For a daemon whose cgroups are not on this machine, or end with what they have counted. With `one-shot` the
@@ -290,6 +364,8 @@ class Sandboxes:
                 live.trouble.set()
             await asyncio.sleep(delay)
             delay = min(delay * 2, _LONGEST_DELAY_S)
+        if self._outlets:
+            self._outlets.remove(name)
         self._users.give_back(live.uid)
         del self._live[name]
         if self.keeping:
@@ -311,6 +387,8 @@ class Sandboxes:
         except DaemonFailure as error:
             _LOG.error("sessions' containers stay behind: %s", error.message)
         await self._kills.close()
+        if self._outlets:
+            self._outlets.close()
         await disconnect(self._docker)
         self._profile.close()
 

@@ -48,6 +48,7 @@ class Sandboxes:
 
     fixed = SIZES
     keeping = None  # its sandboxes end with the supervisor
+    mountable = False
 
     def __init__(
         self,
@@ -108,7 +109,13 @@ class Sandboxes:
         groups = [f"{path}/cgroup.procs" for path in live.group.directories]
         entering = ["/bin/sh", "-c", _ENTER, "sh", str(len(groups)), *groups]
         live.stream = await Stream.start([*entering, *command, "run", f"--bundle={live.directory}", name])
-        settings = {"environment": self._environment, "inherit": False, "boot": request["boot"], "keeping": None}
+        settings = {
+            "environment": self._environment,
+            "inherit": False,
+            "boot": request["boot"],
+            "keeping": None,
+            "relay": "",
+        }
         return live.stream.begin(bundle.pack(settings))
 
     async def limit(self, name: str, values: dict[str, Any]) -> None:

@@ -12,8 +12,9 @@ import socket
 from dataclasses import dataclass
 from typing import Any
 
-from isol8.engines.native.directories import Directories, attach_in
+from isol8.engines.directories import Directories
 from isol8.engines.native.zygotes import Zygote, describe_root
+from isol8.engines.sandbox import port_taken
 from isol8.engines.user_ids import OF_THE_MACHINE, IdRange, OneUser, UserIds
 from isol8.errors import Conflict, EngineFailure
 from isol8.kernel import cgroups, mounts, network
@@ -52,6 +53,7 @@ class Sandboxes:
 
     fixed: tuple[str, ...] = ()
     keeping = None  # its sandboxes end with the supervisor
+    mountable = True
 
     def __init__(
         self,
@@ -188,14 +190,7 @@ class Sandboxes:
         live = self._live.get(name)
         if live is None:
             raise EngineFailure("the sandbox is gone")
-        trees = self._directories.open(mounts)
-        try:
-            attach_in(live.pid, [(tree, target) for tree, (_, target) in zip(trees, mounts, strict=True)])
-        except OSError as error:
-            raise EngineFailure(f"a layer could not be mounted: {error}") from error
-        finally:
-            for tree in trees:
-                os.close(tree)
+        self._directories.show(live.pid, mounts)
 
     def listen(self, name: str, port: int) -> int:
         """A socket that listens on a sandbox's loopback (the caller's to close). Raises EngineFailure, Conflict."""
@@ -206,7 +201,7 @@ class Sandboxes:
             return network.in_network_of(live.pidfd, lambda: _listen(port))
         except OSError as error:
             if error.errno == errno.EADDRINUSE:
-                raise Conflict(f"A program in the sandbox has taken port {port}, which its network needs") from error
+                raise port_taken(port) from error
             raise EngineFailure(f"the sandbox's network cannot be entered: {error}") from error
 
     def identity(self, name: str) -> tuple[int, int]:

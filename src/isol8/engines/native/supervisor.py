@@ -18,7 +18,7 @@ import sys
 from dataclasses import dataclass, field
 from typing import Any
 
-from isol8.engines.native.directories import Directories
+from isol8.engines.directories import Directories
 from isol8.engines.native.examination import prepare
 from isol8.engines.native.sandboxes import Sandboxes
 from isol8.engines.native.unprivileged import Standing, take_standing

@@ -46,6 +46,30 @@ class Directories:
             raise
         return opened
 
+    def show(self, pid: int, wanted: list[list[str]]) -> None:
+        """Show each [name, target] in the mount namespace of a live sandbox's process. Raises EngineFailure."""
+        trees = self.open(wanted)
+        try:
+            attach_in(pid, [(tree, target) for tree, (_, target) in zip(trees, wanted, strict=True)])
+        except OSError as error:
+            raise EngineFailure(f"a layer could not be mounted: {error}") from error
+        finally:
+            for tree in trees:
+                os.close(tree)
+
+    def path(self, name: str) -> str | None:
+        """Where a directory is that the server was started with; None when it is none of those."""
+        return self._named.get(name)
+
+    def tree(self, name: str) -> int:
+        """A layer, or one of those directories, opened to be read; the caller's to close. Raises OSError,
+        EngineFailure."""
+        directory = self._directory(name)
+        try:
+            return os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=directory)
+        finally:
+            os.close(directory)
+
     def _directory(self, name: str) -> int:
         if name in self._named:
             return os.open(self._named[name], _FLAGS)
