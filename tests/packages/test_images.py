@@ -91,7 +91,7 @@ def test_labels_alone_are_not_believed(shop: Shop, index: Index, data: Path) -> 
     index.add_wheel("posed")
     _set_up(index, data, "--python", "posed")
     (image,) = _baked(data)
-    labels = "".join(f"LABEL {name}={value}\n" for name, value in image["Labels"].items() if name != "isol8.content")
+    labels = "".join(f"LABEL {name}={image['Labels'][name]}\n" for name in (LAYER, "isol8.base", "isol8.template"))
     daemon.remove_image(image["Id"])
     posing = daemon.build(f"FROM {dockerd.base_image()}\n{labels}COPY Dockerfile {SITE}/posed.py\n")
     try:
