@@ -73,12 +73,19 @@ class Kept:
 
     def limited(self, name: str, limits: Limits) -> None:
         """It has other limits now."""
-        if name not in self._noted:
-            return
+        if name in self._noted:
+            self._change(name, limits=dataclasses.asdict(limits))
+
+    def mounted(self, name: str, wanted: list[list[str]]) -> None:
+        """It is shown more directories now."""
+        if name in self._noted:
+            self._change(name, mounts=[*self._noted[name].request["mounts"], *wanted])
+
+    def _change(self, name: str, **values: Any) -> None:
         try:
-            self._write(name, request={**self._noted[name].request, "limits": dataclasses.asdict(limits)})
+            self._write(name, request={**self._noted[name].request, **values})
         except EngineFailure as error:
-            _LOG.warning("%s", error.message)  # they are in force all the same
+            _LOG.warning("%s", error.message)  # it is so all the same
 
     def _write(self, name: str, **changes: Any) -> None:
         record = self._noted[name] = dataclasses.replace(self._noted[name], **changes)
@@ -104,6 +111,8 @@ class Kept:
                     owner = record.owner
                     if owners.is_stale(owner):
                         self._claim(name, container.id, record, users)
+                except EngineFailure as error:  # no room on the disk, perhaps
+                    _LOG.warning("a session is left where it is: %s", error.message)
                 except InvalidRecord as error:
                     if owners.is_stale(owner):
                         _LOG.warning("the container of the session's sandbox %s is removed: %s", name, error)
@@ -119,8 +128,9 @@ class Kept:
             raise InvalidRecord("it was made by another version of isol8")
         if not users.claim(record.uid):
             raise InvalidRecord("its user is not one of a sandbox's")
-        mine = self._waiting[name] = dataclasses.replace(record, owner=self._owner)
+        mine = dataclasses.replace(record, owner=self._owner)
         self._records.write(name, mine)
+        self._waiting[name] = mine
 
     def _forget_strays(self, there: set[str]) -> None:
         """Records without a container: it has ended meanwhile, or was never made."""

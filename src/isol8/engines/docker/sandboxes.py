@@ -275,6 +275,8 @@ class Sandboxes:
         if not self.mountable or any(target.startswith("/run/") for _, target in wanted):
             raise Conflict("a container has the directories that it was made with")
         self._directories.show(self._process(live), wanted)
+        if self.keeping:
+            self.keeping.mounted(name, wanted)
 
     def _by_daemon(self, wanted: list[list[str]]) -> dict[str, str]:
         """What the daemon is asked to show, by where it is seen: it follows links, so no layer is, below which another
