@@ -23,7 +23,7 @@ class Node:
         return find_prefix(self.name, data_dir, packages="/node_modules")
 
     def boot(self, install: Install) -> Boot:
-        return wait_at_program(install, "node", extension=self.extension, pipe=True)
+        return wait_at_program(install, "node", extension=self.extension, pipe=True, copied=True)
 
     def plan(self, command: Command, install: Install) -> Plan:
         warm = starts_alike(command, self.extension) and not any(path in command.files for path in _PACKAGE_FILES)
