@@ -47,7 +47,9 @@ WORD = (1 << 64) - 1
 _SEIZE, _INTERRUPT, _DETACH, _CONT, _SYSCALL = 0x4206, 0x4207, 17, 7, 24
 _GETREGSET, _SETREGSET, _GETSIGMASK, _SETSIGMASK = 0x4204, 0x4205, 0x420A, 0x420B
 _GET_SYSCALL_INFO, _GET_RSEQ_CONFIGURATION = 0x420E, 0x420F
-_OPTIONS = 0x1 | 0x8 | 0x10 | 0x100000  # TRACESYSGOOD, TRACECLONE, TRACEEXEC, EXITKILL
+# What a process can be traced for, and its death with the tracer (EXITKILL).
+EVERY_CALL = 0x1 | 0x8 | 0x10 | 0x100000  # TRACESYSGOOD, TRACECLONE, TRACEEXEC
+UNTIL_IT_ENDS = 0x40 | 0x100000  # TRACEEXIT: a stop while it still has its memory
 _NT_PRSTATUS, _NT_X86_XSTATE = 1, 0x202
 _XSTATE_BYTES = 16384
 _INFO_BYTES = 88
@@ -81,11 +83,11 @@ def _ptrace(name: str, request: int, thread: int, address: int = 0, data: int = 
     return check(libc.ptrace(*arguments), f"ptrace {name}")
 
 
-def seize(process: int) -> None:
-    """Trace a process, all threads it makes, and its death with this one. It stops now; see `await_stop`."""
+def seize(process: int, options: int = EVERY_CALL) -> None:
+    """Trace a process, with EVERY_CALL also all threads that it makes. It stops now; see `await_stop`."""
     if MACHINE != "x86_64":
         raise OSError(errno.ENOSYS, f"tracing is not written for {MACHINE}")
-    _ptrace("SEIZE", _SEIZE, process, 0, _OPTIONS)
+    _ptrace("SEIZE", _SEIZE, process, 0, options)
     interrupt(process)
 
 

@@ -75,7 +75,8 @@ class _Means:
         self.masked = [path for path in (f"/proc/{name}" for name in _PROC_MASKED) if os.path.exists(path)]
         self.guarded = [path for path in (f"/proc/{name}" for name in _PROC_READ_ONLY) if os.path.exists(path)]
         try:
-            self.ruleset = landlock.ruleset_for("/")
+            # A copied interpreter has rules of its own, and its runner must be able to kill it.
+            self.ruleset = landlock.ruleset_for("/", signals=self.initial)
         except OSError:
             self.ruleset = -1  # an extra where there is one; `isol8 doctor` says why not
         self.rehearsed = False

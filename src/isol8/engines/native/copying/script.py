@@ -64,7 +64,8 @@ _NEW_THREAD |= _CHILD_SETTID
 _NAMESPACES = 0x00020000 | 0x02000000 | 0x04000000 | 0x08000000 | 0x20000000 | 0x40000000
 _WALL = 0x40000000
 _CMSG_CLOEXEC = 0x40000000
-_DONT_FORK, _POPULATE_WRITE = 10, 23
+_DONT_FORK, _POPULATE_READ, _POPULATE_WRITE = 10, 22, 23
+_MOST_RANGES = 400
 _AT_FDCWD = -100
 _EPOLL_CTL_ADD = 1
 _PR_SET_DUMPABLE, _PR_SET_NAME, _PR_CAPBSET_DROP, _PR_SET_NO_NEW_PRIVS = 4, 15, 24, 38
@@ -143,6 +144,22 @@ class Script:
         os.pwrite(self._image.memory, CODE, self._image.code)
         return first.address
 
+    def use(self, written: list[tuple[int, int]], read: list[tuple[int, int]]) -> None:
+        """Let copies have that memory, (start, bytes), before they go on. The template must be waiting."""
+        wanted = [(place, _POPULATE_WRITE) for place in written] + [(place, _POPULATE_READ) for place in read]
+        wanted = sorted(wanted, key=lambda each: each[0][1], reverse=True)[:_MOST_RANGES]
+        following = self._before_use.then
+        steps = [self._before_use]
+        for (start, length), how in reversed(wanted):
+            step = self._add(self._call("madvise", start, length, how))
+            # What the kernel will not do here, it does when there is a page fault.
+            step.then = step.failed = following
+            following = step
+            steps.append(step)
+        self._before_use.then = following
+        for step in steps:
+            os.pwrite(self._image.memory, step.pack(), step.address)
+
     def _template(self, entrant: Step, places: tuple[tuple[int, int], ...]) -> Step:
         vector = b"".join(struct.pack("=QQ", address, 8 * count) for address, count in places)
         words = self._put(vector)
@@ -196,7 +213,8 @@ class Script:
         for start, length in self._image.not_inherited:
             yield self._call("madvise", start, length, _DONT_FORK)
         first = self._image.threads[0]
-        yield self._call("set_tid_address", self._image.thread_id)
+        self._before_use = self._call("set_tid_address", self._image.thread_id)
+        yield self._before_use
         yield self._call("set_robust_list", *first.robust)
         yield self._call("rseq", first.rseq[0], first.rseq[1], 0, first.rseq[2])
         for thread in self._image.threads[1:]:

@@ -131,8 +131,8 @@ def layout_of(process: int, brk: int, vector: tuple[int, int]) -> bytes:
     `vector`, (address, bytes), and the executable as it is."""
     with open(f"/proc/{process}/stat") as file:
         fields: list[str] = ["", "", "", *file.read().rpartition(")")[2].split()]  # numbered as in proc(5)
-    code, data, rest = fields[26:28], fields[45:47], [fields[28], *fields[48:52]]
-    words = [int(value) for value in (*code, *data, fields[47], brk, *rest)]
+    before, after = [*fields[26:28], *fields[45:48]], [fields[28], *fields[48:52]]
+    words = [*map(int, before), brk, *map(int, after)]
     return struct.pack("=11QQIi", *words, vector[0], vector[1], -1)
 
 

@@ -17,6 +17,7 @@ from isol8.engines.native.copying import individual, installing
 from isol8.engines.native.copying.booting import Booting
 from isol8.engines.native.copying.errors import Unfit
 from isol8.engines.native.copying.individual import Individual, Span
+from isol8.engines.native.copying.rehearsing import Rehearsal
 from isol8.engines.native.copying.script import Script
 from isol8.engines.native.limits import limit_resources
 from isol8.kernel import mounts, namespaces, privileges, ptrace, seccomp
@@ -116,7 +117,8 @@ class Template:
             reset_signals()
             go = _arrange_descriptors(control, go)
             limit_resources()
-            self._enter_home()
+            self._enter_root()
+            self._prepare_directory()
             os.umask(0o022)
             if os.read(go, 1):
                 os.close(go)
@@ -126,8 +128,8 @@ class Template:
         finally:
             os._exit(70)
 
-    def _enter_home(self) -> None:
-        """A root like that of sandboxes, with an empty program where it would be."""
+    def _enter_root(self) -> None:
+        """The root that sandboxes begin with."""
         home = [
             os.open(f"/proc/{self._interpreter.zygote}/ns/{name}", os.O_RDONLY | os.O_CLOEXEC)
             for name in ("mnt", "ipc", "uts")
@@ -135,6 +137,9 @@ class Template:
         for descriptor in home:
             namespaces.enter(descriptor)
             os.close(descriptor)
+
+    def _prepare_directory(self) -> None:
+        """With an empty program where it would be."""
         namespaces.unshare(namespaces.CLONE_NEWNS)
         mounts.mount("tmpfs", SANDBOX_DIR, "tmpfs", mounts.MS_NOSUID | mounts.MS_NODEV, "mode=755,size=64k")
         os.close(os.open(self._interpreter.path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644))
@@ -175,6 +180,9 @@ class Template:
         registers |= {"rip": image.code, "r15": first, "orig_rax": ptrace.NO_CALL}
         ptrace.set_general_registers(self._pid, registers)
         ptrace.detach(self._pid)
+        assert self.socket is not None
+        rehearsal = Rehearsal(self._interpreter.path, self.socket.fileno(), own.pack, self._groups)
+        script.use(*rehearsal.perform(self._enter_root))
         return own.to_json()
 
     def close(self) -> None:
