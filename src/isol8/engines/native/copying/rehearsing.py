@@ -21,7 +21,6 @@ from isol8.runner.worker import Worker
 Ranges = list[tuple[int, int]]
 _NOBODY = 65534
 _LONGEST_S = 30.0
-_PROC_FLAGS = mounts.MS_NOSUID | mounts.MS_NODEV | mounts.MS_NOEXEC
 _NAMESPACES = (
     namespaces.CLONE_NEWNS
     | namespaces.CLONE_NEWIPC
@@ -66,8 +65,7 @@ class Rehearsal:
     def _as_runner(self) -> Iterator[str]:
         """In process 1 of namespaces like a sandbox's."""
         mounts.mount("tmpfs", SANDBOX_DIR, "tmpfs", mounts.MS_NOSUID | mounts.MS_NODEV, "mode=755,size=64k")
-        mounts.unmount("/proc")
-        mounts.mount("proc", "/proc", "proc", _PROC_FLAGS)
+        mounts.mount("proc", "/proc", "proc", mounts.MS_NOSUID | mounts.MS_NODEV | mounts.MS_NOEXEC)
         with open(self.path, "wb") as file:
             file.write(_PROGRAM)
         nothing = os.open("/dev/null", os.O_WRONLY | os.O_CLOEXEC)

@@ -139,9 +139,10 @@ class Template:
             os.close(descriptor)
 
     def _prepare_directory(self) -> None:
-        """With an empty program where it would be."""
+        """With its own /proc, and an empty program where it would be."""
         namespaces.unshare(namespaces.CLONE_NEWNS)
         mounts.mount("tmpfs", SANDBOX_DIR, "tmpfs", mounts.MS_NOSUID | mounts.MS_NODEV, "mode=755,size=64k")
+        mounts.mount("proc", "/proc", "proc", mounts.MS_NOSUID | mounts.MS_NODEV | mounts.MS_NOEXEC)
         os.close(os.open(self._interpreter.path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644))
         os.chdir(SANDBOX_DIR)
 
