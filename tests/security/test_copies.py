@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import signal
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -19,35 +20,10 @@ from tests.support.server import Server
 
 # What may differ between two programs in one sandbox, of /proc/self/status: numbers, times, and memory.
 VOLATILE = {"Tgid", "Pid", "NStgid", "NSpid", "NSpgid", "NSsid", "FDSize", "RssAnon", "RssFile", "HugetlbPages"}
-HELD = """
-const fs = require("fs");
-const read = (name) => fs.readFileSync(`/proc/self/${name}`, "utf8");
-const links = (name) => fs.readdirSync(`/proc/self/${name}`).map((each) => { try { return [each, fs.readlinkSync(`/proc/self/${name}/${each}`).replace(/(pipe:)\\[\\d+/, "$1[")]; } catch (error) { return [each, error.code]; } });
-console.log(JSON.stringify({
-  status: Object.fromEntries(read("status").split("\\n").filter(Boolean).map((line) => line.split(":\\t"))),
-  limits: read("limits"), cgroup: read("cgroup"), mounts: read("mountinfo"), score: read("oom_score_adj"),
-  namespaces: links("ns"), descriptors: links("fd").filter(([, target]) => !/^\\/proc/.test(target)),
-  environment: read("environ"), command: read("cmdline"), executable: fs.readlinkSync("/proc/self/exe"),
-  maps: read("maps").trim().split("\\n").map((line) => line.split(/\\s+/)).filter((fields) => fields[5]).map((fields) => `${fields[1]} ${fields[2]} ${fields[5]}`).sort(),
-  anonymous: read("maps").trim().split("\\n").map((line) => line.split(/\\s+/)).filter((fields) => !fields[5]).map((fields) => fields[1]).filter((kind) => kind[3] === "s" || kind === "r-xp"),
-  kept: read("smaps").split("VmFlags:").filter((each) => / dc/.test(each.split("\\n")[0])).length,
-  users: [process.getuid(), process.getgid(), process.getgroups()], umask: process.umask(), cwd: process.cwd(),
-  auxiliary: [11, 12, 13, 14].map((wanted) => { const words = new BigUint64Array(new Uint8Array(fs.readFileSync("/proc/self/auxv")).buffer); for (let i = 0; ; i += 2) if (Number(words[i]) === wanted) return Number(words[i + 1]) === process.getuid(); }),
-  parent: process.ppid, session: read("stat").replace(/.*\\) /, "").split(" ").slice(2, 4).map((each) => Number(each) === process.pid),
-}));
-"""
-INDIVIDUAL = """
-const vm = require("vm");
-const crypto = require("crypto");
-const { Worker } = require("worker_threads");
-const found = {
-  random: Math.random(), context: vm.runInNewContext("Math.random()"), bytes: crypto.randomBytes(8).toString("hex"),
-  uuid: crypto.randomUUID(), integer: crypto.randomInt(2 ** 47), key: crypto.generateKeyPairSync("x25519").publicKey.export({ type: "spki", format: "der" }).toString("hex"),
-  web: Buffer.from(globalThis.crypto.getRandomValues(new Uint8Array(8))).toString("hex"),
-};
-const worker = new Worker("require('worker_threads').parentPort.postMessage([Math.random(), require('crypto').randomUUID()])", { eval: true });
-worker.on("message", ([random, uuid]) => console.log(JSON.stringify({ ...found, workerRandom: random, workerUuid: uuid })));
-"""
+PROGRAMS = Path(__file__).parent / "programs"
+REACH = (PROGRAMS / "reach.js").read_text()
+HELD = (PROGRAMS / "held.js").read_text()
+INDIVIDUAL = (PROGRAMS / "individual.js").read_text()
 # Where the kernel put the vdso: it is the same in copies of one process alone.
 ORIGIN = """
 const words = new BigUint64Array(new Uint8Array(require("fs").readFileSync("/proc/self/auxv")).buffer);
@@ -117,15 +93,7 @@ def test_copies_share_no_memory(client: httpx.Client) -> None:
 
 def test_nothing_of_the_template_is_in_reach(client: httpx.Client) -> None:
     """No descriptor leads out, and the kernel names no other process."""
-    look = """
-    const fs = require("fs");
-    console.log(JSON.stringify({
-      sockets: fs.readdirSync("/proc/self/fd").map((fd) => { try { return fs.readlinkSync(`/proc/self/fd/${fd}`); } catch { return ""; } }).filter((target) => /socket|pidfd|landlock|^\\/proc\\/\\d+\\/ns/.test(target)),
-      processes: fs.readdirSync("/proc").filter((name) => /^\\d+$/.test(name)).map(Number).filter((pid) => pid !== process.pid),
-      exe: (() => { try { return fs.readdirSync("/proc/self/exe/../.."); } catch (error) { return error.code; } })(),
-    }));
-    """
-    found = json.loads(stdout(client, look, "node"))
+    found = json.loads(stdout(client, REACH, "node"))
     assert found["sockets"] == []
     assert found["processes"] in ([], [1])
     assert found["exe"] == "ENOTDIR"

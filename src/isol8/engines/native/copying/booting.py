@@ -19,85 +19,15 @@ from isol8.kernel.syscall_numbers import NUMBERS
 _PAUSE_S = 0.002
 _LONGEST_S = 30.0
 _MOST_PATH_BYTES = 4096
-_KNOWN = [
-    "access",
-    "arch_prctl",
-    "brk",
-    "capget",
-    "clone",
-    "clone3",
-    "close",
-    "dup",
-    "dup2",
-    "dup3",
-    "epoll_create1",
-    "epoll_ctl",
-    "epoll_pwait",
-    "epoll_wait",
-    "eventfd2",
-    "execve",
-    "exit",
-    "fadvise64",
-    "fcntl",
-    "fstat",
-    "futex",
-    "getcwd",
-    "getdents64",
-    "getegid",
-    "geteuid",
-    "getgid",
-    "getpid",
-    "getppid",
-    "getrandom",
-    "getrusage",
-    "gettid",
-    "gettimeofday",
-    "getuid",
-    "clock_gettime",
-    "clock_getres",
-    "ioctl",
-    "lseek",
-    "lstat",
-    "madvise",
-    "mmap",
-    "mprotect",
-    "mremap",
-    "munmap",
-    "newfstatat",
-    "open",
-    "openat",
-    "pipe2",
-    "pkey_alloc",
-    "pkey_free",
-    "pkey_mprotect",
-    "poll",
-    "ppoll",
-    "prctl",
-    "pread64",
-    "prlimit64",
-    "read",
-    "readlink",
-    "readlinkat",
-    "restart_syscall",
-    "rseq",
-    "rt_sigaction",
-    "rt_sigprocmask",
-    "sched_getaffinity",
-    "sched_getparam",
-    "sched_getscheduler",
-    "sched_yield",
-    "set_robust_list",
-    "set_tid_address",
-    "stat",
-    "statfs",
-    "statx",
-    "sysinfo",
-    "tgkill",
-    "umask",
-    "uname",
-    "write",
-    "writev",
-]
+_KNOWN = """
+    access arch_prctl brk capget clone clone3 close dup dup2 dup3 epoll_create1 epoll_ctl epoll_pwait epoll_wait
+    eventfd2 execve exit fadvise64 fcntl fstat futex getcwd getdents64 getegid geteuid getgid getpid getppid
+    getrandom getrusage gettid gettimeofday getuid clock_gettime clock_getres ioctl lseek lstat madvise mmap
+    mprotect mremap munmap newfstatat open openat pipe2 pkey_alloc pkey_free pkey_mprotect poll ppoll prctl pread64
+    prlimit64 read readlink readlinkat restart_syscall rseq rt_sigaction rt_sigprocmask sched_getaffinity
+    sched_getparam sched_getscheduler sched_yield set_robust_list set_tid_address stat statfs statx sysinfo tgkill
+    umask uname write writev
+"""
 _IO_URING_SETUP = 425
 _PR_SET_NAME, _PR_SET_VMA = 15, 0x53564D41
 _FUTEX_WAITS = (0, 9)  # FUTEX_WAIT, FUTEX_WAIT_BITSET
@@ -105,15 +35,15 @@ _FUTEX_COMMAND = 0x7F
 _FOREVER = 0xFFFFFFFF
 
 
-def _numbers(names: list[str]) -> frozenset[int]:
-    found = (NUMBERS[name][0] for name in names)
+def _numbers(names: str) -> frozenset[int]:
+    found = (NUMBERS[name][0] for name in names.split())
     return frozenset(number for number in found if number is not None)
 
 
 _FUTEX, _EPOLL_PWAIT, _OPENAT, _PRCTL, _EXECVE = (
     NUMBERS[name][0] for name in ("futex", "epoll_pwait", "openat", "prctl", "execve")
 )
-_KNOWN_NUMBERS, _CLONES = _numbers(_KNOWN), _numbers(["clone", "clone3"])
+_KNOWN_NUMBERS, _CLONES = _numbers(_KNOWN), _numbers("clone clone3")
 
 
 @dataclass(slots=True)

@@ -85,8 +85,8 @@ def find(
 
 def find_numbers(process: int, memory: int, mappings: list[Mapping], thread_data: int) -> list[int]:
     """Where the interpreter itself keeps its process number: addresses of 4 bytes. `process.pid` is a small integer on
-    V8's heap, of which there can be an older copy; and the first thread keeps its own, below `thread_data`. Raises Unfit:
-    there is none, or another number that happens to be the same."""
+    V8's heap, of which there can be an older copy; and the first thread keeps its own, below `thread_data`. Raises
+    Unfit: there is none, or another number that happens to be the same."""
     wanted = (process << 32).to_bytes(8, "little")
     found: dict[int, bytes] = {}
     for each in mappings:
@@ -166,11 +166,11 @@ def _new_generator() -> bytes:
     return struct.pack("=3Q", seed, first, _mix(first ^ _WORD))
 
 
-def _is_generator(seed: int, state: tuple[int, int]) -> bool:
+def _is_generator(seed: int, state: list[int]) -> bool:
     first = _mix(seed)
     second = _mix(first ^ _WORD)
     for _ in range(_MOST_STEPS):
-        if (first, second) == state:
+        if [first, second] == state:
             return True
         one = first ^ first << 23 & _WORD  # xorshift128
         one ^= one >> 17
@@ -183,9 +183,10 @@ def _find_generator(heap: _Words) -> int:
     words = heap.words
     found = []
     for index in range(1, len(words) - 2):
-        if words[index - 1] == _CHUNK_OF_GENERATOR and min(words[index + 1 : index + 3]) > _LEAST_SEEDED:
-            if _is_generator(words[index], (words[index + 1], words[index + 2])):
-                found.append(heap.address(index))
+        seed, *state = words[index : index + 3]
+        likely = words[index - 1] == _CHUNK_OF_GENERATOR and min(state) > _LEAST_SEEDED
+        if likely and _is_generator(seed, state):
+            found.append(heap.address(index))
     if len(found) != 1:
         raise Unfit(f"it has {len(found)} generators of random numbers, not one")
     return found[0]

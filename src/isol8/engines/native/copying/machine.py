@@ -115,7 +115,8 @@ class Step:
     address: int = field(default=0)
 
     def pack(self) -> bytes:
-        assert self.then and self.failed, "a step leads nowhere"
+        assert self.then, "a step leads nowhere"
+        assert self.failed, "a step has no way out"
         zero = self.zero or self.then
         arguments = [value & WORD for value in (*self.arguments, 0, 0, 0, 0, 0, 0)[:6]]
         return STEP.pack(self.number, *arguments, self.stack, zero.address, self.then.address, self.failed.address)

@@ -105,8 +105,7 @@ class Template:
             text = b""
         finally:
             ours.close()
-            os.kill(tracer, signal.SIGKILL)
-            os.waitpid(tracer, 0)
+            _end(tracer)
         answer: dict[str, Any] = json.loads(text or b'{"unfit": "its tracer did not answer"}')
         return answer
 
@@ -200,6 +199,11 @@ class Template:
         os.waitpid(self._pid, 0)
         os.close(self._pidfd)
         self._pidfd = -1
+
+
+def _end(tracer: int) -> None:
+    os.kill(tracer, signal.SIGKILL)
+    os.waitpid(tracer, 0)
 
 
 def _fork_beyond(least: int) -> int:
