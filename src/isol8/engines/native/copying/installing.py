@@ -24,7 +24,7 @@ from isol8.kernel.syscall_numbers import NUMBERS
 
 CONTROL = 63  # its descriptor of the socket by which copies are asked for; out of the way of all others
 CODE_BYTES = 4096
-DATA_BYTES = 24 * 4096
+DATA_BYTES = 40 * 4096
 _PAGE = 4096
 _PR_GET_TID_ADDRESS = 40
 _DO_FORK, _NOT_SHARED = 11, 0x22  # MADV_DOFORK; MAP_PRIVATE | MAP_ANONYMOUS

@@ -19,6 +19,7 @@ from isol8.model import SANDBOX_DIR
 from isol8.runner.worker import Worker
 
 Ranges = list[tuple[int, int]]
+_NEVER_WRITTEN = ("r-xp", "r--p")
 _NOBODY = 65534
 _LONGEST_S = 30.0
 _NAMESPACES = (
@@ -82,11 +83,12 @@ def _watched(copied: Worker) -> tuple[Ranges, Ranges]:
         output += part
     ptrace.seize(copied.pid, ptrace.UNTIL_IT_ENDS)
     ptrace.await_stop(copied.pid)
+    written = memory.pages(memory.EXCLUSIVE, copied.pid)  # much of this is given back before the end
     ptrace.let_run(copied.pid)
     os.write(copied.stdin, b"\n")
     ptrace.await_stop(copied.pid)
-    written = memory.pages(memory.EXCLUSIVE, copied.pid)
-    read = memory.pages(memory.PRESENT, copied.pid, ("r-xp", "r--p"))
+    written |= memory.pages(memory.EXCLUSIVE, copied.pid)
+    read = memory.pages(memory.PRESENT, copied.pid, _NEVER_WRITTEN)
     ptrace.detach(copied.pid)
     _, status = os.waitpid(copied.pid, 0)
     if status or output != _OUTPUT:
