@@ -26,7 +26,7 @@ class Templates:
         self._environment = tuple(environment.items())
         self._problem = problem or ("" if MACHINE == "x86_64" else f"copying is not written for {MACHINE}")
         self._found: dict[Interpreter, Template] = {}
-        self._unfit: set[Interpreter] = set()
+        self._unfit: dict[Interpreter, float] = {}  # and when that was found
         self._renewing: set[asyncio.Task[None]] = set()
         self._lock = asyncio.Lock()
 
@@ -48,11 +48,11 @@ class Templates:
         return self._found.get(wanted)
 
     async def _make(self, wanted: Interpreter, groups: int) -> None:
-        if wanted in self._unfit:
+        if time.monotonic() - self._unfit.get(wanted, -_OLDEST_S) < _OLDEST_S:
             return
         template = await self._started(wanted, groups)
         if template is None:
-            self._unfit.add(wanted)
+            self._unfit[wanted] = time.monotonic()
             return
         before = self._found.pop(wanted, None)
         if before:
@@ -70,6 +70,9 @@ class Templates:
             except (Unfit, OSError) as error:
                 template.close()
                 reason = str(error)
+            except BaseException:
+                template.close()
+                raise
             else:
                 return template
         _LOG.warning("%s boots in every sandbox, rather than being copied: %s", wanted.argv[0], reason)
