@@ -323,7 +323,7 @@ def _copy(request: _Request, means: _Means, gate: gates.Gate | None) -> Worker |
     copied = None
     try:
         if gate and means.ruleset >= 0:
-            copied = ask(request.template, request.words, means.ruleset, request.cgroups)
+            copied = ask(request.template, request.words, request.uid, means.ruleset, request.cgroups)
     except OSError as error:
         os.write(2, f"sandbox: {error}\n".encode())
     os.close(request.template)

@@ -12,13 +12,15 @@ _LONGEST_MS = 10_000
 _NUMBER_BYTES = 4
 
 
-def ask(template: int, words: bytes, rules: int, groups: list[int]) -> Worker | None:
+def ask(template: int, words: bytes, uid: int, rules: int, groups: list[int]) -> Worker | None:
     """A copy, as a worker that has been told what to become; None if there is none. `template` is the socket, which
-    stays open, `words` what the copy alone has, `rules` a descriptor of Landlock's, `groups` those of cgroups. Raises
-    OSError."""
+    stays open, `words` what the copy alone has, `uid` its user, `rules` a descriptor of Landlock's, `groups` those of
+    cgroups. Raises OSError."""
     stdin, stdout, stderr, report = os.pipe(), os.pipe(), os.pipe(), os.pipe()
     runner = os.pidfd_open(os.getpid())
     theirs = [stdin[0], stdout[1], stderr[1], report[1]]
+    for stream in theirs[:3]:
+        os.fchown(stream, uid, uid)  # a program may open its streams once more
     rights = b"".join(value.to_bytes(4, "little") for value in (*theirs, runner, rules, *groups))
     asked = _socket.socket(fileno=os.dup(template))
     try:

@@ -71,7 +71,7 @@ class Rehearsal:
             file.write(_PROGRAM)
         nothing = os.open("/dev/null", os.O_WRONLY | os.O_CLOEXEC)
         rules = landlock.ruleset_for("/", signals=True)
-        copied = ask(self.template, self.words(_NOBODY), rules, [nothing] * self.groups)
+        copied = ask(self.template, self.words(_NOBODY), _NOBODY, rules, [nothing] * self.groups)
         if copied:
             yield json.dumps(_watched(copied))
 
