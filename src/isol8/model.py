@@ -54,7 +54,8 @@ class Boot:
     `forked`: a fork of the sandbox's own Python interpreter, with `modules` imported, where the engine has one.
     `executable`, `argv`: else an interpreter started ahead of time, held where it opens `path`, its program file, for
     the `opens`th time: the last before it reads it. Where a sandbox has no means for that, one for which a named pipe
-    in the file's place will do (`pipe`) is held in its reading. Neither: a process ready to execute anything.
+    in the file's place will do (`pipe`) is held in its reading. `copied`: one that has booted may be copied, where an
+    engine can. Neither: a process ready to execute anything.
     """
 
     forked: bool = False
@@ -64,6 +65,7 @@ class Boot:
     path: str = ""
     opens: int = 1
     pipe: bool = False
+    copied: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

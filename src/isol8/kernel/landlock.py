@@ -1,7 +1,8 @@
 """Landlock: a process shuts itself, and all it will start, into one tree of files.
 
 Everything below the tree stays as it was. What is not below it cannot be opened even through a descriptor, a magic link
-of /proc or a mount that got in by mistake. Signals and abstract sockets reach nobody outside either (ABI 6).
+of /proc or a mount that got in by mistake. Abstract sockets reach nobody outside either, nor do signals, unless that is
+asked for (ABI 6).
 """
 
 from __future__ import annotations
@@ -27,9 +28,10 @@ def abi() -> int:
     return syscall("landlock_create_ruleset", None, 0, _VERSION)
 
 
-def ruleset_for(tree: str) -> int:
-    """A descriptor of the rules "all below `tree`, and nothing else"; the caller closes it. Raises OSError."""
-    return _ruleset({tree: ALL}, _SCOPE_ABSTRACT_SOCKETS | _SCOPE_SIGNALS)
+def ruleset_for(tree: str, *, signals: bool = False) -> int:
+    """A descriptor of the rules "all below `tree`, and nothing else"; the caller closes it. `signals`: to processes
+    outside, which only those that share a process namespace with them could name anyway. Raises OSError."""
+    return _ruleset({tree: ALL}, _SCOPE_ABSTRACT_SOCKETS | (0 if signals else _SCOPE_SIGNALS))
 
 
 def ruleset_of(rights: dict[str, int]) -> int:

@@ -36,14 +36,14 @@ def freeze_all_but(kept: list[object]) -> None:
         ctypes.pythonapi.PyObject_GC_Track(ctypes.py_object(value))
 
 
-def pages(wanted: int, process: int | str = "self") -> set[int]:
-    """The numbers of a process's writable private pages whose state is PRESENT or EXCLUSIVE; see
+def pages(wanted: int, process: int | str = "self", kinds: tuple[str, ...] = ("rw-p",)) -> set[int]:
+    """The numbers of a process's pages whose state is PRESENT or EXCLUSIVE, of mappings with such permissions; see
     Documentation/admin-guide/mm/pagemap.rst. After a fork, those that are EXCLUSIVE were written to since."""
     found: set[int] = set()
     with open(f"/proc/{process}/maps") as table, open(f"/proc/{process}/pagemap", "rb", buffering=0) as states:
         for line in table.readlines():
             addresses, permissions = line.split(" ", 2)[:2]
-            if permissions == "rw-p":
+            if permissions in kinds:
                 start, end = (int(address, 16) // _PAGE for address in addresses.split("-"))
                 states.seek(start * 8)
                 top = states.read((end - start) * 8)[7::8]

@@ -102,8 +102,9 @@ class Held:
 
 class Runner:
     """See the module's text. `on_fork` is called in every worker right after its fork, `settle` when all is ready for
-    the first program. Without a `gate` no interpreter is held, without a `relay` no port listened on. `output` is where
-    frames go when `stream` can only be read."""
+    the first program. Without a `gate` no interpreter is held, without a `relay` no port listened on. `copied` is a
+    worker that has become the interpreter to be held already. `output` is where frames go when `stream` can only be
+    read."""
 
     def __init__(
         self,
@@ -115,6 +116,7 @@ class Runner:
         settle: Callable[[], None] = lambda: None,
         keeping: Keeping | None = None,
         relay: Relay | None = None,
+        copied: Worker | None = None,
     ) -> None:
         self._stream = stream
         self._output = stream if output < 0 else output
@@ -124,6 +126,7 @@ class Runner:
         self._settle = settle
         self._keeping = keeping
         self._relay = relay
+        self._copied = copied
         self._decoder = frames.Decoder(_MAX_REQUEST_BYTES)
         self._program: Program | None = None
         self._background: list[Worker] = []
@@ -140,7 +143,7 @@ class Runner:
 
     def serve(self) -> NoReturn:
         """Serve until the stream ends, then exit the process. Returns never; in a worker, raises Released."""
-        self._worker = self._fork()
+        self._worker = None if self._copied else self._fork()
         if self._gate:
             self._held = self._hold(self._boot, self._gate)
         self._settle()
@@ -362,9 +365,10 @@ class Runner:
 
     def _hold(self, boot: Boot, gate: Gate) -> Held:
         """Start an interpreter, and wait until it opens its program."""
-        worker, self._worker = self._worker, None
+        worker, self._worker = self._copied or self._worker, None
         assert worker is not None
-        worker.execute(boot.executable, boot.argv, self._environment, "/sandbox")
+        if not self._copied:
+            worker.execute(boot.executable, boot.argv, self._environment, "/sandbox")
         poll = select.poll()
         poll.register(gate.descriptor, select.POLLIN)
         poll.register(self._wake, select.POLLIN)

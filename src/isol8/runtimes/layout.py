@@ -19,13 +19,21 @@ def _program_path(extension: str) -> str:
 
 
 def wait_at_program(
-    install: Install, *starter: str, extension: str, opens: int = 1, pipe: bool = False, forked: bool = False
+    install: Install,
+    *starter: str,
+    extension: str,
+    opens: int = 1,
+    pipe: bool = False,
+    forked: bool = False,
+    copied: bool = False,
 ) -> Boot:
     """What waits for a plan of `lay_out` with the same starter: an interpreter that is about to read its program, which
-    it opens for the `opens`th time then. `pipe`, `forked`: see Boot."""
+    it opens for the `opens`th time then. `pipe`, `forked`, `copied`: see Boot."""
     path = _program_path(extension)
     argv = (*starter, path)
-    return Boot(executable=install.executable, argv=argv, path=path, opens=opens, pipe=pipe, forked=forked)
+    return Boot(
+        executable=install.executable, argv=argv, path=path, opens=opens, pipe=pipe, forked=forked, copied=copied
+    )
 
 
 def lay_out(command: Command, install: Install, *starter: str, extension: str, warm: bool) -> Plan:

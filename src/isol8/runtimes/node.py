@@ -26,7 +26,7 @@ class Node:
         return Install(executable, version, None, packages or None, (), image)
 
     def boot(self, install: Install) -> Boot:
-        return wait_at_program(install, "node", extension=self.extension, pipe=True)
+        return wait_at_program(install, "node", extension=self.extension, pipe=True, copied=True)
 
     def plan(self, command: Command, install: Install) -> Plan:
         warm = starts_alike(command, self.extension) and not any(path in command.files for path in _PACKAGE_FILES)

@@ -13,11 +13,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from isol8.engines.directories import Directories
+from isol8.engines.native.copying.templates import Templates
 from isol8.engines.native.zygotes import Zygote, describe_root
 from isol8.engines.sandbox import port_taken
 from isol8.engines.user_ids import OF_THE_MACHINE, IdRange, OneUser, UserIds
 from isol8.errors import Conflict, EngineFailure
-from isol8.kernel import cgroups, mounts, network
+from isol8.kernel import cgroups, mounts, network, user_namespaces
 from isol8.kernel.cgroups import Group, Hierarchy
 from isol8.model import Limits, Usage
 
@@ -74,6 +75,7 @@ class Sandboxes:
         self._environment = environment
         self._zygote_lock = asyncio.Lock()
         self._zygote: Zygote | None = None
+        self._templates = Templates(environment, _no_templates(means))
 
     async def start(self) -> None:
         """Make the server's cgroup and start the zygote. Raises EngineFailure."""
@@ -118,7 +120,11 @@ class Sandboxes:
             group.harden()
             group.limit(limits)
             entries = group.entries()
-            pid = await zygote.clone(_fields(uid, limits, request, self._means), [theirs.fileno(), *entries, *trees])
+            template = await self._templates.template(request["boot"], zygote.pid, len(entries))
+            words = template.words(uid) if template else b""
+            asked = [template.socket.fileno()] if template and template.socket else []
+            fields = [*_fields(uid, limits, request, self._means), ("words", words)]
+            pid = await zygote.clone(fields, [theirs.fileno(), *asked, *entries, *trees])
         except BaseException as error:
             ours.close()
             self._uids.give_back(uid)
@@ -232,12 +238,20 @@ class Sandboxes:
     async def close(self) -> None:
         """Destroy every sandbox, end the zygote, remove the server's cgroup."""
         self._closing = True
+        self._templates.close()
         if self._zygote:
             self._zygote.close()
         await asyncio.gather(*(self.destroy(name) for name in list(self._live)))
         for path in self._parent.directories:
             cgroups.sweep(path, _SWEEP_TIMEOUT_S)
         self._uids.close()
+
+
+def _no_templates(means: Means) -> str:
+    """Why this machine has none, if so: a copy must have every layer that a sandbox can have."""
+    if not means.ids or not user_namespaces.is_initial():
+        return "the server is an ordinary user's"
+    return f"not enforced: {', '.join(sorted(means.without))}" if means.without else ""
 
 
 def _fields(uid: int, limits: Limits, request: dict[str, Any], means: Means) -> list[tuple[str, bytes]]:

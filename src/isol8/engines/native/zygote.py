@@ -27,13 +27,14 @@ import gc
 import os
 import sys
 
+from isol8.engines.native.copying.asking import ask
 from isol8.engines.native.ending import Ending
 from isol8.engines.native.rehearsal import rehearse
 from isol8.engines.native.traces import Traces, start_afresh
 from isol8.kernel import gates, landlock, memory, mounts, namespaces, privileges, seccomp, user_namespaces
 from isol8.runner.frames import unpack_fields
 from isol8.runner.loop import Boot, Runner
-from isol8.runner.worker import Released, set_oom_score
+from isol8.runner.worker import Released, Worker, set_oom_score
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -74,7 +75,8 @@ class _Means:
         self.masked = [path for path in (f"/proc/{name}" for name in _PROC_MASKED) if os.path.exists(path)]
         self.guarded = [path for path in (f"/proc/{name}" for name in _PROC_READ_ONLY) if os.path.exists(path)]
         try:
-            self.ruleset = landlock.ruleset_for("/")
+            # A copied interpreter has rules of its own, and its runner must be able to kill it.
+            self.ruleset = landlock.ruleset_for("/", signals=self.initial)
         except OSError:
             self.ruleset = -1  # an extra where there is one; `isol8 doctor` says why not
         self.rehearsed = False
@@ -88,9 +90,13 @@ class _Request:
 
     def __init__(self, payload: bytes, descriptors: list[int] | None) -> None:
         fields = unpack_fields(payload)
-        single = {key: value.decode() for key, value in fields}
+        raw = dict(fields)
+        single = {key: value.decode() for key, value in fields if key != "words"}
         targets = [value.decode() for key, value in fields if key == "target" and descriptors]
         self.stream, *others = descriptors or [-1]
+        # What is a copy's alone, when there is an interpreter to be copied, and where to ask for it.
+        self.words = raw["words"] if descriptors else b""
+        self.template = others.pop(0) if self.words else -1
         self.cgroups = others[: len(others) - len(targets)]
         # Mounts that are nowhere yet, and where each belongs.
         self.mounts = list(zip(others[len(self.cgroups) :], targets, strict=True))
@@ -242,7 +248,6 @@ def _become_sandbox(request: _Request, means: _Means, traces: Traces) -> NoRetur
             os.close(tree)
         for descriptor in request.cgroups:
             os.write(descriptor, b"0")
-            os.close(descriptor)
         memory.populate(means.runner_writes)
         if "cgroup-namespace" not in request.without:
             namespaces.unshare(namespaces.CLONE_NEWCGROUP)
@@ -252,6 +257,9 @@ def _become_sandbox(request: _Request, means: _Means, traces: Traces) -> NoRetur
         set_oom_score(b"0")
         os.chdir("/sandbox")
         gate = _gate(request, means)
+        copied = _copy(request, means, gate)
+        for descriptor in request.cgroups:
+            os.close(descriptor)
         _become_user(request)
         privileges.die_with_parent(_signal.SIGKILL)
         # Whoever shares the user id may neither trace the runner nor see it in /proc.
@@ -269,6 +277,7 @@ def _become_sandbox(request: _Request, means: _Means, traces: Traces) -> NoRetur
             request.boot,
             lambda: _in_worker(request, written, traces),
             gate,
+            copied=copied,
             settle=lambda: _settle(request, means),
         ).serve()
     except BrokenPipeError:
@@ -305,6 +314,22 @@ def _settle(request: _Request, means: _Means) -> None:
     pages are its own."""
     if not request.boot.forked:
         memory.populate(means.runner_writes)
+
+
+def _copy(request: _Request, means: _Means, gate: gates.Gate | None) -> Worker | None:
+    """A copy of the interpreter that is to wait at the gate. None: it must boot."""
+    if request.template < 0:
+        return None
+    copied = None
+    try:
+        if gate and means.ruleset >= 0:
+            copied = ask(request.template, request.words, request.uid, means.ruleset, request.cgroups)
+    except OSError as error:
+        os.write(2, f"sandbox: {error}\n".encode())
+    os.close(request.template)
+    if copied is None:
+        os.write(2, b"sandbox: the interpreter could not be copied, and boots\n")
+    return copied
 
 
 def _in_worker(request: _Request, written: list[tuple[int, int]], traces: Traces) -> None:

@@ -7,7 +7,6 @@ import asyncio
 import contextlib
 import logging
 import os
-import resource
 import signal
 import socket
 import subprocess
@@ -15,8 +14,8 @@ from collections import deque
 from pathlib import Path
 
 import isol8
+from isol8.engines.native.limits import limit_resources
 from isol8.engines.native.root import RootSpec, enter_root
-from isol8.engines.resources import bounded_limits, kind_of
 from isol8.errors import EngineFailure
 from isol8.kernel import namespaces, privileges
 from isol8.kernel.signals import reset_signals
@@ -59,6 +58,11 @@ class Zygote:
         self._errors = bytearray()
 
     @property
+    def pid(self) -> int:
+        """The process it is."""
+        return self._pid
+
+    @property
     def alive(self) -> bool:
         """Whether it can be asked for clones."""
         return self._control is not None
@@ -95,7 +99,7 @@ class Zygote:
             privileges.die_with_parent(signal.SIGKILL)
             reset_signals()
             _arrange_descriptors(control, errors)
-            _limit_resources()
+            limit_resources()
             namespaces.unshare(namespaces.CLONE_NEWNS | namespaces.CLONE_NEWUTS | namespaces.CLONE_NEWIPC)
             socket.sethostname("sandbox")
             enter_root(self._root)
@@ -168,12 +172,6 @@ class Zygote:
         with contextlib.suppress(ProcessLookupError):
             os.kill(self._pid, signal.SIGKILL)
         os.waitpid(self._pid, 0)
-
-
-def _limit_resources() -> None:
-    """Put the limits of every program on this process, as far as its own hard limits reach."""
-    for name, limits in bounded_limits().items():
-        resource.setrlimit(kind_of(name), limits)
 
 
 def _arrange_descriptors(control: int, errors: int) -> None:

@@ -1,0 +1,1 @@
+"""Copies of an interpreter that has booted: see theory in `script.py`."""

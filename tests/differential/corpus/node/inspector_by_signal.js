@@ -1,0 +1,11 @@
+// The thread that waits for SIGUSR1 starts the debugger's server.
+process.on("exit", (code) => console.log("exit", code));
+process.kill(process.pid, "SIGUSR1");
+const { url } = require("inspector");
+const waiting = setInterval(() => {
+  if (url()) {
+    console.log("listens");
+    clearInterval(waiting);
+    require("inspector").close();
+  }
+}, 5);
