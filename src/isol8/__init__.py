@@ -5,8 +5,6 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from isol8.library import DockerIsol8 as DockerIsol8
@@ -21,5 +19,7 @@ _LIBRARY = ("DockerIsol8", "ExecutionResult", "GVisorIsol8", "NativeIsol8")
 def __getattr__(name: str) -> object:
     """What the library has, loaded when it is asked for: most of isol8 does without it."""
     if name in _LIBRARY:
+        from importlib import import_module  # not before: it leaves traces in an interpreter that goes on as a program
+
         return getattr(import_module("isol8.library"), name)
     raise AttributeError(f"module 'isol8' has no attribute {name!r}")

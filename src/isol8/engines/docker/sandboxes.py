@@ -103,13 +103,13 @@ class Sandboxes:
             self._kills.start()
         if podman:
             self.keeping = None  # its containers' input ends when nobody is attached, whatever they were made with
+        if self._outlets:
+            self._outlets.start()
 
     async def take_over(self) -> None:
         """Find the containers of sessions that a server before this one has left. Raises EngineFailure."""
         if self.keeping:
             await self.keeping.take_over(self._docker, self._users)
-        if self._outlets:
-            self._outlets.start()
 
     async def info(self) -> dict[str, Any]:
         """What the daemon says about itself. Raises DaemonFailure."""
