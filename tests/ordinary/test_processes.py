@@ -92,7 +92,7 @@ def test_other_users_are_turned_away(server: Server) -> None:
         '    probe.send(b\'{"id": 1, "op": "ready", "sandbox": ""}\'); print(probe.recv(100))\n'
         "except OSError: print(b'')"
     )
-    name = f"isol8-supervisor-{server.pid}"
+    name = f"isol8-supervisor-{server.pid}-1"
     for user in ("61999", "65534"):
         drop = ["setpriv", "--reuid", user, "--regid", user, "--clear-groups"]
         done = subprocess.run([*drop, PYTHON, "-I", "-c", connect, name], capture_output=True, text=True, check=True)

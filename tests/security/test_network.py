@@ -151,7 +151,7 @@ def test_shells_and_tools(client: httpx.Client, ears: Ears) -> None:
 
 
 def test_unix_sockets_of_the_machine(client: httpx.Client, ears: Ears, server: Server) -> None:
-    names = [f"\0{ears.abstract}", ears.path, f"\0isol8-supervisor-{server.pid}", "\0isol8-user-ids-0"]
+    names = [f"\0{ears.abstract}", ears.path, f"\0isol8-supervisor-{server.pid}-1", "\0isol8-user-ids-0"]
     names += [
         "/run/docker.sock",
         "/run/dbus/system_bus_socket",
@@ -167,6 +167,7 @@ def test_unix_sockets_of_the_machine(client: httpx.Client, ears: Ears, server: S
         "            try: probe.connect(name); print('connected', ascii(name))\n"
         "            except (ConnectionRefusedError, FileNotFoundError): pass"
     )
+    assert f"@isol8-supervisor-{server.pid}-1" in Path("/proc/net/unix").read_text()
     assert stdout(client, code) == ""
     assert ears.heard() == []
 

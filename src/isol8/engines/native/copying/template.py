@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import json
 import os
 import signal
 import socket
 import time
-import traceback
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -27,7 +27,6 @@ from isol8.model import SANDBOX_DIR
 _START_TIMEOUT_S = 60
 _MOST_ANSWER_BYTES = 1 << 20
 _LEAST_PID = 2000
-_HIGH = 900  # descriptors that nothing has
 _CAPABILITIES = "/proc/sys/kernel/cap_last_cap"
 
 
@@ -122,8 +121,8 @@ class Template:
             if os.read(go, 1):
                 os.close(go)
                 os.execve(self._interpreter.executable, self._interpreter.argv, dict(self._interpreter.environment))
-        except BaseException:  # noqa: BLE001 - a fork never returns into the caller
-            traceback.print_exc()
+        except BaseException as error:  # noqa: BLE001 - a fork never returns into the caller
+            os.write(2, f"template: {type(error).__name__}: {error}\n".encode())
         finally:
             os._exit(70)
 
@@ -150,8 +149,8 @@ class Template:
             found = self._trace(go)
         except (Unfit, OSError) as error:
             found = {"unfit": str(error)}
-        except BaseException:  # noqa: BLE001 - a fork never returns into the caller
-            traceback.print_exc()
+        except BaseException as error:  # noqa: BLE001 - a fork never returns into the caller
+            os.write(2, f"template: {type(error).__name__}: {error}\n".encode())
             found = {"unfit": "its tracer failed"}
         try:
             answer.sendall(json.dumps(found).encode())
@@ -222,13 +221,17 @@ def _fork_beyond(least: int) -> int:
 
 def _arrange_descriptors(control: int, go: int) -> int:
     """Pipes as 0, 1 and 2, whose other ends nobody has; the control socket; where the word to go comes from."""
-    ends = (os.pipe()[0], os.pipe()[1], os.pipe()[1])
-    moved = [os.dup2(each, _HIGH + index) for index, each in enumerate(ends)]
-    kept = os.dup2(go, _HIGH + 3, inheritable=False)
-    os.dup2(control, installing.CONTROL, inheritable=True)
-    for target, source in enumerate(moved):
+    beyond = installing.CONTROL + 1
+
+    def out_of_the_way(descriptor: int) -> int:
+        return fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, beyond)
+
+    streams = [out_of_the_way(end) for end in (os.pipe()[0], os.pipe()[1], os.pipe()[1])]
+    kept = out_of_the_way(go)
+    os.dup2(out_of_the_way(control), installing.CONTROL, inheritable=True)
+    for target, source in enumerate(streams):
         os.dup2(source, target, inheritable=True)
     os.closerange(3, installing.CONTROL)
-    os.closerange(installing.CONTROL + 1, kept)
+    os.closerange(beyond, kept)
     os.closerange(kept + 1, os.sysconf("SC_OPEN_MAX"))
     return kept
