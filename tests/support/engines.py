@@ -89,6 +89,7 @@ _OF_CONTAINERS: Reasons = {
     "security/test_meta.py::*": _LAYERS,
     "contract/test_refusals.py::test_a_runtime_that_is_not_installed*": "runtimes are the image's",
     "engine/*": "the native engine by itself",
+    "security/test_copies.py::*": "the native engine alone copies interpreters",
 }
 NOT_ABOUT: dict[str, Reasons] = {
     "native": {"docker/*": "the Docker engine by itself", "packages/test_images.py::*": "images are Docker's"},

@@ -20,13 +20,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from isol8.errors import EngineFailure
-from isol8.model import Limits, Network
+from isol8.model import Boot, Limits, Network
 from isol8.runner.resumption import TOKEN_BYTES
 
 _LOG = logging.getLogger("isol8.docker")
 _MOST_BYTES = 128 * 1024
 _SUFFIX = ".json"
-_BOOT = {"forked", "modules", "executable", "argv", "path", "opens", "pipe"}
+_BOOT = {field.name for field in dataclasses.fields(Boot)}
 
 
 class InvalidRecord(Exception):

@@ -3,7 +3,7 @@ const fs = require("fs");
 const { Worker, isMainThread } = require("worker_threads");
 if (isMainThread) {
   const names = fs.readdirSync("/proc/self/task").map((id) => fs.readFileSync(`/proc/self/task/${id}/comm`, "utf8").trim());
-  console.log(names);
+  console.log(names.sort());
   console.log(process.pid === Number(fs.readlinkSync("/proc/self")), process.pid === Object.getOwnPropertyDescriptor(process, "pid").value);
   console.log(fs.readlinkSync("/proc/self/exe") === process.execPath, fs.existsSync("/proc/self/exe"));
   console.log(fs.readFileSync("/proc/self/cmdline", "utf8").split("\0"));
