@@ -29,8 +29,11 @@ def _share(result: dict[str, dict[str, int]]) -> float:
 
 
 def test_half_a_core(client: httpx.Client) -> None:
-    result = execute(client, BURN.format(seconds=1.5), options={"cpuLimit": 0.5})
-    assert 0.2 < _share(result) < 0.65, result["usage"]
+    results = [execute(client, BURN.format(seconds=1.0), options={"cpuLimit": 0.5}) for _ in range(3)]
+    shares = [_share(result) for result in results]
+    # Others may want the processor too, but hardly every time.
+    assert max(shares) > 0.2, shares
+    assert all(share < 0.65 for share in shares), shares
 
 
 def test_a_tenth_of_a_core(client: httpx.Client) -> None:
