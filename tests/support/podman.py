@@ -31,7 +31,8 @@ def running(image: str) -> Iterator[str]:
     options += ["--runtime=runc", "--cgroup-manager=cgroupfs", "--events-backend=file"]
     with (directory / "log").open("wb") as log:
         command = ["podman", *options, "system", "service", "--time=0", address]
-        process = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
+        # There: its conmon writes a file `oom` to where it is when memory runs out.
+        process = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, cwd=directory)
     try:
         machine.until(lambda: daemon.reachable(address), lambda: (directory / "log").read_text()[-2000:], START_SECONDS)
         daemon.copy(image, address)
