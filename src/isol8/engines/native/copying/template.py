@@ -27,6 +27,7 @@ from isol8.model import SANDBOX_DIR
 _START_TIMEOUT_S = 60
 _MOST_ANSWER_BYTES = 1 << 20
 _LEAST_PID = 2000
+_BLOCK = 64  # process numbers
 _CAPABILITIES = "/proc/sys/kernel/cap_last_cap"
 
 
@@ -42,11 +43,16 @@ class Interpreter:
 
 
 class Template:
-    """A live template. `start` once; `close` ends it. `socket` is where copies are asked for (`asking.py`)."""
+    """A live template. `start` once; `close` ends it. `socket` is where copies are asked for (`asking.py`).
 
-    def __init__(self, interpreter: Interpreter, groups: int) -> None:
+    It takes no process number that is in a block in `avoided`, and adds its own: what is there by chance is so for a
+    whole range of numbers, such as those of characters in a table.
+    """
+
+    def __init__(self, interpreter: Interpreter, groups: int, avoided: set[int]) -> None:
         self._interpreter = interpreter
         self._groups = groups
+        self._avoided = avoided
         self._individual: Individual | None = None
         self._pid = 0
         self._pidfd = -1
@@ -69,10 +75,11 @@ class Template:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         go_reader, go = os.pipe()
         self.socket = ours
-        self._pid = _fork_beyond(_LEAST_PID)
+        self._pid = _fork_beyond(_LEAST_PID, self._avoided)
         if self._pid == 0:
             os.close(go)
             self._become_interpreter(theirs.fileno(), go_reader)
+        self._avoided.add(self._pid // _BLOCK)
         self._pidfd = os.pidfd_open(self._pid)
         loop.add_reader(self._pidfd, self.close)
         theirs.close()
@@ -205,16 +212,20 @@ def _end(tracer: int) -> None:
     os.waitpid(tracer, 0)
 
 
-def _fork_beyond(least: int) -> int:
+def _fork_beyond(least: int, avoided: set[int]) -> int:
     """Fork a process whose number no copy has: where it is another one, OpenSSL takes new random numbers. In a sandbox
-    that nobody has used yet, numbers are small."""
+    that nobody has used yet, numbers are small. Nor is it in one of the blocks to be avoided."""
+
+    def fits(pid: int) -> bool:
+        return pid >= least and pid // _BLOCK not in avoided
+
     while True:
         pid = os.fork()
         if pid == 0:
-            if os.getpid() >= least:
+            if fits(os.getpid()):
                 return 0
             os._exit(0)
-        if pid >= least:
+        if fits(pid):
             return pid
         os.waitpid(pid, 0)
 

@@ -16,7 +16,7 @@ _LOG = logging.getLogger("isol8.templates")
 # Copies share where their memory is, and seeds of hashes: not for ever. And what a fresh start would show as its age
 # is not all moved on (`individual.py`).
 _OLDEST_S = 600.0
-_TRIES = 3
+_TRIES = 6
 
 
 class Templates:
@@ -62,9 +62,9 @@ class Templates:
         self._found[wanted] = template
 
     async def _started(self, wanted: Interpreter, groups: int) -> Template | None:
-        reason = ""
+        reason, avoided = "", set[int]()
         for _ in range(_TRIES):  # a number that is not to be found twice may be there by chance
-            template = Template(wanted, groups)
+            template = Template(wanted, groups, avoided)
             try:
                 await template.start()
             except (Unfit, OSError) as error:
