@@ -83,7 +83,7 @@ async def test_a_program_in_full_flow_ends(lab: Lab) -> None:
     sandbox = await _again(lab, before)
     with pytest.raises(EngineFailure):
         await running
-    assert not machine.running(mark)
+    await asyncio.to_thread(machine.until, lambda: not machine.running(mark), "it has ended")
     assert await python(sandbox, "import os; print(os.path.exists('/sandbox/begun'))") == (0, "True\n")
 
 
@@ -171,7 +171,7 @@ async def test_it_ends_when_nobody_comes(lab: Lab, patience_s: float) -> None:
     await lab.engine.close()
     await asyncio.gather(running, return_exceptions=True)
     await asyncio.to_thread(machine.until, lambda: not daemon.containers(os.getpid()), "it is gone", 30)
-    assert not machine.running(mark)
+    await asyncio.to_thread(machine.until, lambda: not machine.running(mark), "it has ended")
     await lab.lose_client()
     with pytest.raises(EngineFailure):
         await lab.engine.adopt(before.id)
