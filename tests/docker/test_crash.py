@@ -116,7 +116,7 @@ def test_a_session_that_was_executing(house: House) -> None:
         for cut in (executing, uploading):
             assert isinstance(cut.exception(60), httpx.TransportError)
     with running.client() as client:
-        assert not machine.running(mark)
+        machine.until(lambda: not machine.running(mark), "what had been running has ended")
         look = "import os; print(open('kept').read(), sorted(os.listdir('.')))"
         # The upload was whole, or not at all.
         assert stdout(client, look, sessionId="busy") in (
