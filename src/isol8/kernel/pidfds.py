@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 
-from isol8.kernel.syscalls import check, libc
-
-_PIDFD_GETFD = 438  # Linux 5.6; the same on every architecture
+from isol8.kernel.syscalls import syscall
 
 
 def take_descriptor(process: int, number: int) -> int:
@@ -15,7 +12,6 @@ def take_descriptor(process: int, number: int) -> int:
     OSError."""
     other = os.pidfd_open(process)
     try:
-        arguments = (ctypes.c_long(value) for value in (_PIDFD_GETFD, other, number, 0))
-        return check(libc.syscall(*arguments), "pidfd_getfd")
+        return syscall("pidfd_getfd", other, number, 0)  # Linux 5.6
     finally:
         os.close(other)

@@ -11,7 +11,7 @@ import os
 import struct
 from dataclasses import dataclass
 
-from isol8.kernel.syscalls import MACHINE, check, libc
+from isol8.kernel.syscalls import MACHINE, check, libc, syscall
 
 GENERAL = (
     "r15",
@@ -189,6 +189,5 @@ def restartable_sequences(thread: int) -> tuple[int, int, int]:
 def robust_list(thread: int) -> tuple[int, int]:
     """What it has told set_robust_list(2): (address, length)."""
     head, length = ctypes.c_ulong(), ctypes.c_size_t()
-    number = ctypes.c_long(274)  # get_robust_list
-    check(libc.syscall(number, ctypes.c_long(thread), ctypes.byref(head), ctypes.byref(length)), "get_robust_list")
+    syscall("get_robust_list", thread, ctypes.addressof(head), ctypes.addressof(length))
     return head.value, length.value

@@ -282,16 +282,3 @@ def _fields(uid: int, limits: Limits, request: dict[str, Any], means: Means) -> 
 def _listen(port: int) -> int:
     with socket.create_server(("127.0.0.1", port)) as listener:
         return listener.detach()
-
-
-def _resize(pid: int, path: str, size: int) -> None:
-    """Resize a tmpfs of the sandbox. No name on the way is the program's to change: the root is read-only."""
-    root = os.open(f"/proc/{pid}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        directory = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=root)
-    finally:
-        os.close(root)
-    try:
-        mounts.resize_tmpfs(directory, size)
-    finally:
-        os.close(directory)
