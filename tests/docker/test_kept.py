@@ -12,12 +12,12 @@ import pytest
 
 from isol8.engines.sandbox import Exit, Sandbox
 from isol8.errors import EngineFailure
-from isol8.model import Plan
 from isol8.runner import frames
 from isol8.runner.frames import encode, encode_fields
 from isol8.runner.resumption import resumed
 from tests.docker.conftest import LIMITS, Lab, python
 from tests.support import daemon, machine
+from tests.support.plans import python_plan
 
 NOTE: dict[str, object] = {"about": "this one"}
 
@@ -88,16 +88,7 @@ async def test_a_program_in_full_flow_ends(lab: Lab) -> None:
 
 
 async def _read(sandbox: Sandbox, source: str) -> None:
-    plan = Plan(
-        runtime="python",
-        executable="python3",
-        argv=("python3", "/sandbox/main.py"),
-        path="/sandbox/main.py",
-        source=source.encode(),
-        env={},
-        workdir="/sandbox",
-        warm=True,
-    )
+    plan = python_plan(source, "python3")
     async for event in sandbox.run(plan, stdin=b"", output_bytes=1 << 40):
         assert not isinstance(event, Exit)
 

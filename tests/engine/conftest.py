@@ -15,8 +15,9 @@ import pytest
 from isol8.engines.sandbox import Exit, Sandbox
 from isol8.engines.supervised import SupervisedEngine
 from isol8.kernel import cgroups
-from isol8.model import Boot, Limits, Network, Plan, SandboxSpec
+from isol8.model import Boot, Limits, Network, SandboxSpec
 from tests.support import machine
+from tests.support.plans import python_plan
 
 LIMITS = Limits(memory_bytes=256 << 20, cpus=1.0, pids=64, sandbox_bytes=64 << 20, tmp_bytes=32 << 20)
 ENVIRONMENT = {"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": "/sandbox", "LANG": "C.UTF-8"}
@@ -38,16 +39,7 @@ class Lab:
 
 async def python(sandbox: Sandbox, source: str, output_bytes: int = 1 << 20) -> tuple[int, str]:
     """Run a program; its exit code, and its stdout and stderr one after the other."""
-    plan = Plan(
-        runtime="python",
-        executable="/usr/bin/python3",
-        argv=("python3", "/sandbox/main.py"),
-        path="/sandbox/main.py",
-        source=source.encode(),
-        env={},
-        workdir="/sandbox",
-        warm=True,
-    )
+    plan = python_plan(source, "/usr/bin/python3")
     output = {"stdout": b"", "stderr": b""}
     async for event in sandbox.run(plan, stdin=b"", output_bytes=output_bytes):
         if isinstance(event, Exit):
