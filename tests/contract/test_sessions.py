@@ -89,9 +89,10 @@ def test_a_timeout_ends_the_run_and_keeps_the_files(client: httpx.Client, sessio
 
 
 def test_usage_counts_one_execution_alone(client: httpx.Client, session: str) -> None:
-    burn = "import time\nend = time.process_time() + 0.5\nwhile time.process_time() < end: pass"
-    assert execute(client, burn, sessionId=session)["usage"]["cpuMs"] >= 450
-    assert execute(client, "print(1)", sessionId=session)["usage"]["cpuMs"] < 400
+    # Half of what the program asks for is enough: gVisor's kernel tells it more than its control group counts.
+    burn = "import time\nend = time.process_time() + 1.6\nwhile time.process_time() < end: pass"
+    assert execute(client, burn, sessionId=session)["usage"]["cpuMs"] >= 800
+    assert execute(client, "print(1)", sessionId=session)["usage"]["cpuMs"] < 800
 
 
 @pytest.mark.parametrize("name", ["a", "A-Z_09.:x", "x" * 128, "..", "-", "session:1.2_3"])
