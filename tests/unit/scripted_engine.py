@@ -16,7 +16,8 @@ import socket
 from collections import Counter, defaultdict
 from collections.abc import AsyncGenerator, Callable
 
-from isol8.engines.sandbox import Chunk, Connection, Exit, Sandbox
+from isol8.engines.connection import Connection
+from isol8.engines.sandbox import Chunk, Exit, Sandbox
 from isol8.errors import Conflict, EngineFailure, NotFound
 from isol8.model import Content, Limits, Mount, Network, Plan, SandboxSpec, Usage
 from isol8.runtimes.base import Install

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from isol8.engines.sandbox import Connection
+from isol8.engines.connection import Connection
 from isol8.runner import frames
 from isol8.runner.frames import encode
 from isol8.runner.resumption import Keeping, Watch, resume, resumed

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from isol8.engines.sandbox import Chunk, Connection, Exit, Sandbox
+from isol8.engines.connection import Connection
+from isol8.engines.sandbox import Chunk, Exit, Sandbox
 from isol8.errors import Conflict, EngineFailure, InvalidRequest, Isol8Error, NotFound, SandboxFull
 from isol8.model import Limits, Plan, SandboxSpec
 from isol8.runner import frames

@@ -12,7 +12,8 @@ import socket
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from isol8.engines.sandbox import Connection, Exit, Sandbox
+from isol8.engines.connection import Connection
+from isol8.engines.sandbox import Exit, Sandbox
 from isol8.errors import EngineFailure
 from isol8.model import Limits, Plan, SandboxSpec
 

@@ -17,7 +17,8 @@ from functools import lru_cache
 from typing import Any
 
 from isol8.engines import protocol
-from isol8.engines.sandbox import Connection, Sandbox
+from isol8.engines.connection import Connection
+from isol8.engines.sandbox import Sandbox
 from isol8.errors import Conflict, EngineFailure
 from isol8.kernel import peers
 from isol8.kernel.cgroups import Group
