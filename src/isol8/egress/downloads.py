@@ -57,8 +57,8 @@ class Kept:
 
 
 class Making:
-    """A file that is being downloaded: `take` its pieces, then `finish`; or `abandon`. `named` is the BLAKE2b digest
-    (256 bits, hexadecimal) that it must have; empty if none is known. The descriptor is owned."""
+    """A file that is being downloaded: `take` its pieces, then `finish`; `close` it in any case. `named` is the BLAKE2b
+    digest (256 bits, hexadecimal) that it must have; empty if none is known. The descriptor is owned."""
 
     def __init__(self, descriptor: int, path: str, key: str, head: bytes, size: int, named: str) -> None:
         self._descriptor = descriptor
@@ -70,7 +70,7 @@ class Making:
         self._content = hashlib.blake2b(digest_size=32)
 
     def take(self, data: bytes) -> bool:
-        """The next piece; False when the file cannot be kept after all, and is abandoned."""
+        """The next piece; False when the file cannot be kept after all, and is closed."""
         self._left -= len(data)
         self._digest.update(data)
         if self._named:
@@ -79,7 +79,7 @@ class Making:
             _write(self._descriptor, data)
         except OSError as error:
             _LOG.warning("a download cannot be kept: %s", error.strerror)
-            self.abandon()
+            self.close()
             return False
         return True
 
@@ -92,9 +92,9 @@ class Making:
                 os.rename(self._path, self._key)
         except OSError as error:
             _LOG.warning("a download cannot be kept: %s", error.strerror)
-        self.abandon()
+        self.close()
 
-    def abandon(self) -> None:
+    def close(self) -> None:
         """Nothing of it stays, if it was not finished. Idempotent."""
         descriptor, self._descriptor = self._descriptor, -1
         if descriptor >= 0:
@@ -156,7 +156,7 @@ class Downloads:
                     os.lseek(descriptor, _DIGEST_BYTES, os.SEEK_SET)
                     _write(descriptor, head)
                 except BaseException:
-                    making.abandon()
+                    making.close()
                     raise
         except OSError as error:
             _LOG.warning("a download cannot be kept: %s", error.strerror)

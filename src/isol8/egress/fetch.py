@@ -15,6 +15,7 @@ import json
 import re
 import time
 from collections.abc import Callable
+from typing import TypeVar
 
 import h11
 
@@ -35,6 +36,25 @@ _LONGEST_S = 365 * 24 * 3600
 _PIECE_BYTES = 256 * 1024
 
 
+File = TypeVar("File", Kept, Making)
+
+
+async def _aside(work: Callable[[], File | None]) -> File | None:
+    """Open a file in a thread. Nothing of it stays when nobody waits for it any more."""
+    opening = asyncio.ensure_future(asyncio.to_thread(work))
+    try:
+        return await asyncio.shield(opening)
+    except asyncio.CancelledError:
+        opening.add_done_callback(_close_opened)
+        raise
+
+
+def _close_opened(opening: asyncio.Future[File | None]) -> None:
+    opened = None if opening.cancelled() or opening.exception() else opening.result()
+    if opened:
+        opened.close()
+
+
 def is_download(request: h11.Request, path: str) -> bool:
     """Whether it asks for a whole file, and for nothing else."""
     names = [name for name, _ in request.headers]
@@ -49,7 +69,7 @@ def is_download(request: h11.Request, path: str) -> bool:
 
 class Fetch:
     """One download. `look`; if it is `fresh`, `give` it, else `run`; then `close`. `began` says whether the client has
-    had any of it; `spend` is told of every byte that comes from the disk."""
+    had any of it; `spend` is told of every byte that is read from the disk."""
 
     def __init__(
         self,
@@ -80,14 +100,16 @@ class Fetch:
         """Find it on disk."""
         async for _ in self._incoming.body():
             pass  # there is none, which the parser wants to be told
-        self._kept = await asyncio.to_thread(self._downloads.find, self._key)
+        self._kept = await _aside(lambda: self._downloads.find(self._key))
+        if self._kept:
+            self._spend(self._kept.size)  # its digest was computed, whether it is read or not
 
     def close(self) -> None:
         """Let go of the disk. Idempotent."""
         if self._kept:
             self._kept.close()
         if self._making:
-            self._making.abandon()
+            self._making.close()
 
     async def give(self) -> None:
         """The file from the disk, as the answer. Raises OSError."""
@@ -99,7 +121,6 @@ class Fetch:
             fields.append((b"ETag", about.etag.encode()))
         await self._send(h11.Response(status_code=200, reason=b"OK", headers=fields))
         while data := await asyncio.to_thread(kept.read, _PIECE_BYTES):
-            self._spend(len(data))
             await self._send(h11.Data(data=data))
         await self._send(h11.EndOfMessage())
 
@@ -113,7 +134,7 @@ class Fetch:
                 raise Unreachable("the host switches to what nobody asked for")
         if not isinstance(event, h11.Response):
             raise Unreachable("the host closed the connection")
-        if event.status_code == 304 and self._kept:
+        if event.status_code == 304 and self._kept and self._kept.about.etag:
             await self._finish_unchanged(outgoing)
             return
         await self._begin_keeping(event)
@@ -159,7 +180,7 @@ class Fetch:
             return
         # What is said about a file has an address made of its own, and a digest of its own.
         digest = "".join(named.groups()) if named and not self._path.partition("?")[0].endswith(".metadata") else ""
-        self._making = await asyncio.to_thread(self._downloads.begin, self._key, about, size, digest)
+        self._making = await _aside(lambda: self._downloads.begin(self._key, about, size, digest))
 
     async def _send(self, event: h11.Event) -> None:
         self.began = True
