@@ -174,7 +174,7 @@ _ATTACK = """
         head = "GET " + url + " HTTP/1.1\\r\\nHost: " + host + "\\r\\n" + framing + "\\r\\n\\r\\n"
         attempt(lambda: raw((head + hidden).encode()))
     found["kept"] = [path for path in {paths} if os.path.exists(path)]
-    found["written"] = [path for path in {paths} if attempt(lambda: open(path + "/evil", "wb")) != "FileNotFoundError"]
+    found["written"] = [path for path in {paths} if not attempt(lambda: open(path + "/evil", "wb")).endswith("Error")]
 """
 
 
