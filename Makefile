@@ -7,7 +7,7 @@ BENCH_ARGS ?=
 
 # The suites that make sandboxes, on another engine.
 SUITES := tests/contract tests/differential tests/security tests/leak tests/library tests/egress/test_sandboxes.py \
-    $(addprefix tests/packages/test_,layers.py registries.py images.py)
+    $(addprefix tests/packages/test_,layers.py downloads.py registries.py images.py)
 # What shows the contract; GVISOR_TESTS="tests/contract tests/leak" is all that can run there, some two minutes more.
 GVISOR_TESTS ?= $(addprefix tests/contract/test_,endings.py execute.py files.py inputs.py limits.py output.py \
     recovery.py sessions.py surroundings.py view.py) tests/leak/test_leaks.py::test_stopping_leaves_nothing

@@ -32,7 +32,16 @@ from isol8.model import Network
 from isol8.packages.client import KeeperClient
 from isol8.packages.index import read_machine_index
 from isol8.packages.shares import Share
-from isol8.parts import LOCAL_SOCKETS, beside, can_install, has_store, listen_locally, start_keeper, start_proxy
+from isol8.parts import (
+    LOCAL_SOCKETS,
+    beside,
+    can_install,
+    has_store,
+    listen_locally,
+    start_builds_proxy,
+    start_keeper,
+    start_proxy,
+)
 from isol8.service.network import check_network
 from isol8.service.packages import PackageSource, obtain_layer
 from isol8.service.templates import template_sets
@@ -59,23 +68,23 @@ def serve(config: Config, announce: Callable[[str, int], None]) -> int:
     client = os.geteuid() or NOBODY  # whom the API process becomes
     with supervise(config, owner, index, outlive=True) as supervision:
         listener = _listen(config.host, config.port)
-        engine_listener, engine_address = listen_locally(*LOCAL_SOCKETS[0])
-        proxy_listener, proxy_address = listen_locally(*LOCAL_SOCKETS[1])
-        keeper_listener, keeper_address = listen_locally(*LOCAL_SOCKETS[2])
+        (engine_listener, proxy_listener, keeper_listener, builds_listener), addresses = zip(
+            *(listen_locally(*each) for each in LOCAL_SOCKETS), strict=True
+        )
         filtered = Network.FILTERED in config.policy.networks
         packages = config.policy.packages and available() and has_store(config)
 
         def run_api() -> None:
             engine_listener.close()  # else this process would wait for itself when the other two are gone
             greet = None if api.restarts else lambda: announce(*listener.getsockname()[:2])
-            engine, egress = SupervisedEngine(engine_address, os.geteuid()), Egress(proxy_address, os.geteuid())
+            user = os.geteuid()
             executables = can_install(config, supervision.installed)
-            source = PackageSource(KeeperClient(keeper_address), egress, index, executables)
+            source = PackageSource(KeeperClient(addresses[2]), Egress(addresses[3], user), index, executables)
             application = create_api(
                 config,
-                engine,
+                SupervisedEngine(addresses[0], user),
                 supervision.installed,
-                egress if filtered else None,
+                Egress(addresses[1], user) if filtered else None,
                 source if packages else None,
                 lambda: os.getppid() != owner,
             )
@@ -85,7 +94,8 @@ def serve(config: Config, announce: Callable[[str, int], None]) -> int:
         supervisor = Child("supervisor", lambda: supervision.start(engine_listener), ended=supervision.sweep)
         proxy = Child("proxy", lambda: start_proxy(proxy_listener, owner, client))
         keeper = Child("keeper", lambda: start_keeper(keeper_listener, owner, config, client))
-        more = ([proxy] if filtered or packages else []) + ([keeper] if packages else [])
+        builds = Child("builds' proxy", lambda: start_builds_proxy(builds_listener, owner, config, client))
+        more = ([proxy] if filtered else []) + ([keeper, builds] if packages else [])
         return keep_alive([supervisor, *more, api])
 
 

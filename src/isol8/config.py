@@ -25,10 +25,11 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, get_args, get_origin
 
-from pydantic import AfterValidator, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, model_validator
 
 from isol8.errors import Isol8Error
 from isol8.model import Network
+from isol8.sizes import parse_size
 from isol8.wire.request import Milliseconds, Pattern, Size
 from isol8.wire.strict import Strict, explain, model_in
 
@@ -59,6 +60,11 @@ class Defaults(Strict):
     tmp_size: Size = 256 * _M
     pids_limit: PositiveCount = 64
     max_output_size: Size = 1 * _M
+
+
+def _size_or_none(value: object) -> int:
+    """As Size; 0 stands for nothing."""
+    return 0 if value in (0, "0") else parse_size(value)
 
 
 def _range(text: str) -> str:
@@ -173,6 +179,7 @@ class Packages(Strict):
     """What installing packages may take: each build, each layer, and all layers together."""
 
     store_size: Size = 10 * _G
+    downloads_size: Annotated[int, BeforeValidator(_size_or_none)] = 2 * _G  # of files that are kept; 0 keeps none
     layer_size: Size = 2 * _G
     layer_files: PositiveCount = 100_000
     builds: PositiveCount = 2  # at once

@@ -3,6 +3,8 @@
     isol8 serve (launcher)
     ├── supervisor     privileged; makes sandboxes (engines/supervisor.py)
     ├── proxy          where sandboxes may have a filtered network: their way out (egress/process.py)
+    ├── keeper         where there are packages: who owns the store of them (packages/keeper.py)
+    ├── builds' proxy  and the way out of their builds, which keeps what they download
     └── API            faces the network; no privilege left
 
 Both listening sockets belong to the launcher, so either child can die and come back without a client losing more than

@@ -132,6 +132,10 @@ class EgressPolicy:
     max_ms: int = 600_000  # after that, nothing any more
     secrets: tuple[BoundSecret, ...] = ()
     log: bool = False  # whether requests are noted down
+    # Origins (`https://host:port`) whose files the proxy keeps for later: TLS to them ends in it, and `certificates`
+    # (PEM) says whom it trusts there. For builds alone.
+    downloads: tuple[str, ...] = ()
+    certificates: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -31,14 +31,16 @@ from isol8.service.packages import PackageSource
 from isol8.supervision import Supervision, layers_dir, start_process, supervise
 
 _LOG = logging.getLogger("isol8")
-# The user whom the proxy becomes, below those of sandboxes (engines/user_ids.py): its memory is nobody else's.
-_PROXY_USER = 1_899_999_999
+# The users whom proxies become, below those of sandboxes (engines/user_ids.py): their memory is nobody else's. Builds
+# have a proxy of their own, since it keeps files for later builds: nothing that programs send may come near them.
+_PROXY_USER, _BUILDS_PROXY_USER = 1_899_999_999, 1_899_999_997
 _counter = count(1)  # of the sockets of this process
 _blocks: list[list[int]] = []  # the processes of each block of `beside`
 LOCAL_SOCKETS = (
     ("supervisor", socket.SOCK_SEQPACKET),
     ("proxy", socket.SOCK_STREAM),
     ("keeper", socket.SOCK_STREAM),
+    ("builds", socket.SOCK_STREAM),
 )
 
 
@@ -75,13 +77,14 @@ def beside(config: Config, *, builder: bool = False) -> Iterator[Parts]:
             for listener in listeners:
                 opened.enter_context(listener)
             children.append(supervision.start(listeners[0]))
-            if filtered or packages:
+            if filtered:
                 children.append(start_proxy(listeners[1], owner, user))
             if packages:
                 children.append(start_keeper(listeners[2], owner, config, user))
+                children.append(start_builds_proxy(listeners[3], owner, config, user))
         egress = Egress(addresses[1], user)
         executables = can_install(config, supervision.installed)
-        source = PackageSource(KeeperClient(addresses[2]), egress, index, executables)
+        source = PackageSource(KeeperClient(addresses[2]), Egress(addresses[3], user), index, executables)
         yield Parts(
             SupervisedEngine(addresses[0], user),
             supervision.installed,
@@ -116,6 +119,19 @@ def listen_locally(name: str, kind: socket.SocketKind) -> tuple[socket.socket, s
 def start_proxy(listener: socket.socket, owner: int, client: int) -> int:
     """The way out of sandboxes; its pid. `client` is the user who may ask it."""
     return start_process("isol8.egress.process", listener, {"owner": owner, "client_uid": client, "uid": _PROXY_USER})
+
+
+def start_builds_proxy(listener: socket.socket, owner: int, config: Config, client: int) -> int:
+    """The way out of builds, and the files that are kept of what they download; its pid. See `start_proxy`."""
+    size = config.packages.downloads_size
+    options = {
+        "owner": owner,
+        "client_uid": client,
+        "uid": _BUILDS_PROXY_USER,
+        "downloads": os.path.join(os.path.abspath(config.data_dir), "downloads") if size else None,
+        "downloads_bytes": size,
+    }
+    return start_process("isol8.egress.process", listener, options)
 
 
 def start_keeper(listener: socket.socket, owner: int, config: Config, client: int) -> int:

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.cgroup
 
 NOBODY = 65534
 # The parts of a server, each of which runs as a user of its own.
-USERS = {"API": NOBODY, "supervisor": 0, "proxy": 1_899_999_999, "keeper": 1_899_999_998}
+USERS = {"API": NOBODY, "supervisor": 0, "builds": 1_899_999_997, "keeper": 1_899_999_998}
 
 
 def _part(server: Server, name: str) -> int:

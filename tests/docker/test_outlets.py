@@ -135,8 +135,7 @@ def test_nobody_else_of_this_machine_has_any(filtering: Server) -> None:
 
 
 def test_descriptors_are_not_taken(client: httpx.Client, filtering: Server) -> None:
-    children = [pid for pid in machine.descendants(filtering.pid) if machine.parent(pid) == filtering.pid]
-    (proxy,) = [pid for pid in children if b"isol8.egress.process" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    (proxy,) = {pid for pid in machine.proxies(filtering.pid) if machine.parent(pid) == filtering.pid}
     assert execute(client, ASK + PASS, options=options())["stdout"] == "403 " * 20
     assert not [name for name in machine.descriptors(proxy) if "main.py" in name]
 

@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -26,7 +27,7 @@ from tests.egress.origins import Origins, living
 from tests.egress.world import World
 from tests.support.server import Server
 
-_UID = 1_899_999_998
+UID = 1_899_999_998
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -137,14 +138,17 @@ def proxy(surroundings: Surroundings, tmp_path_factory: pytest.TempPathFactory) 
 
 
 @contextmanager
-def running_proxy(surroundings: Surroundings, log: Path, environment: dict[str, str]) -> Iterator[RunningProxy]:
-    """A proxy's process. What it has to complain about goes to `log`, and no bug may be in there."""
+def running_proxy(
+    surroundings: Surroundings, log: Path, environment: dict[str, str], *, killed: bool = False, **options: object
+) -> Iterator[RunningProxy]:
+    """A proxy's process. What it has to complain about goes to `log`, and no bug may be in there. `killed`: the test
+    kills it."""
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     address = f"\0isol8-test-proxy-{os.getpid()}-{id(listener)}"
     listener.bind(address)
     listener.listen()
-    options = {"owner": os.getpid(), "client_uid": os.getuid(), "uid": _UID}
-    command = [sys.executable, "-P", "-m", "isol8.egress.process", str(listener.fileno()), json.dumps(options)]
+    given = {"owner": os.getpid(), "client_uid": os.getuid(), "uid": UID} | options
+    command = [sys.executable, "-P", "-m", "isol8.egress.process", str(listener.fileno()), json.dumps(given)]
     with listener, log.open("wb") as output:
         process = subprocess.Popen(
             [*surroundings.wrapper, *command],
@@ -154,10 +158,10 @@ def running_proxy(surroundings: Surroundings, log: Path, environment: dict[str, 
         )
         try:
             yield RunningProxy(process, Egress(address, os.getuid()))
-            assert process.poll() is None, log.read_text()
+            assert killed or process.poll() is None, log.read_text()
         finally:
             process.terminate()
-            assert process.wait(20) == 0
+            assert process.wait(20) == (-signal.SIGKILL if killed else 0)
     assert "Traceback" not in log.read_text(), log.read_text()
 
 

@@ -82,12 +82,15 @@ def _whole_answer(kind: str, rest: str, seen: Seen) -> bytes:
 class Origins:
     """Everything that listens in the world. `zone` has what a name stands for: addresses, or a list of lists of which
     each question takes the next one. `seen` and `asked` are what came; `connections` (address and port) what was
-    opened."""
+    opened. `answers` are those to certain paths, as they go over the wire: one with `Connection: close` is the last.
+    With `blind`, bodies of GET are not seen, and taken for the next request."""
 
     zone: dict[str, list[str] | list[list[str]]] = field(default_factory=dict)
     seen: list[Seen] = field(default_factory=list)
     asked: list[str] = field(default_factory=list)
     connections: list[tuple[str, int]] = field(default_factory=list)
+    answers: dict[str, Callable[[Seen], bytes]] = field(default_factory=dict)
+    blind: bool = False
     authority: Authority = field(default_factory=Authority)
     stranger: Authority = field(default_factory=Authority)  # nobody trusts it
 
@@ -96,6 +99,8 @@ class Origins:
         self.seen.clear()
         self.asked.clear()
         self.connections.clear()
+        self.answers.clear()
+        self.blind = False
 
     # HTTP
 
@@ -127,7 +132,7 @@ class Origins:
             while size := int(await reader.readline(), 16):
                 body += (await reader.readexactly(size + 2))[:-2]
             await reader.readuntil(b"\r\n")
-        elif b"\r\ncontent-length:" in lower:
+        elif b"\r\ncontent-length:" in lower and not (self.blind and words[0] == b"GET"):
             body = await reader.readexactly(int(lower.partition(b"\r\ncontent-length:")[2].partition(b"\r\n")[0]))
         tls = writer.get_extra_info("ssl_object")
         address = writer.get_extra_info("sockname")[0].removeprefix("::ffff:")
@@ -136,6 +141,11 @@ class Origins:
     async def _answer(self, seen: Seen, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         """Whether the connection stays open."""
         kind, _, rest = seen.path.lstrip("/").partition("/")
+        if answer := self.answers.get(seen.path):
+            said = answer(seen)
+            writer.write(said)
+            await writer.drain()
+            return b"\r\nConnection: close" not in said
         if kind == "size":
             writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % int(rest))
             await _send(writer, (bytes(SMALL) for _ in range(int(rest) // SMALL)))

@@ -12,12 +12,13 @@ from typing import Any
 import pytest
 
 import isol8
-from tests.egress import test_attacks, test_secrets
-from tests.egress.conftest import RunningProxy, Surroundings, running_proxy
+from tests.egress import test_attacks, test_downloads, test_secrets
+from tests.egress.conftest import Surroundings, running_proxy
 from tests.egress.messages import HOST
 from tests.egress.origins import Origins
+from tests.egress.shelf import shelving
 
-Check = Callable[[RunningProxy, Origins], Coroutine[Any, Any, None]]
+Check = Callable[[Any, Origins], Coroutine[Any, Any, None]]
 
 
 @dataclass(frozen=True)
@@ -55,8 +56,8 @@ HOLES = {
     "line feeds": Hole("http1.py", "if any(_CONTROL.search(line)", "if any(False", _ambiguous("an escape")),
     "plain text in tunnels": Hole(
         "conversation.py",
-        "elif data[0] != HANDSHAKE:",
-        "elif False:",
+        "elif data[0] != HANDSHAKE or self",
+        "elif self",
         lambda proxy, origins: test_attacks.test_plain_text_to_another_host(proxy, origins, "another host"),
     ),
     "bytes": Hole("gate.py", "if self._left_bytes < 0", "if False", test_attacks.test_bytes_are_bounded),
@@ -83,17 +84,79 @@ HOLES = {
     ),
 }
 
+# Of a proxy of builds.
+_NAME = 'name = [origin, path, self._credentials.decode("latin-1")]'
+SHELF_HOLES = {
+    "connections of their own": Hole(
+        "conversation.py", "(last.pure or not pure) and", "", test_downloads.test_a_host_that_loses_count_of_requests
+    ),
+    "users": Hole("fetch.py", _NAME, "name = [origin, path]", test_downloads.test_users_have_files_of_their_own),
+    "hosts": Hole("fetch.py", _NAME, "name = [path]", test_downloads.test_every_address_has_a_file_of_its_own),
+    "the digest": Hole(
+        "downloads.py",
+        'if hashlib.file_digest(file, "sha256").hexdigest().encode() + b"\\n" != digest:',
+        'if hashlib.file_digest(file, "sha256") is digest:',
+        test_downloads.test_files_that_were_changed_are_fetched_again,
+    ),
+    "the name": Hole(
+        "downloads.py",
+        'if about.pop("key") != key:',
+        'if not about.pop("key"):',
+        test_downloads.test_a_file_under_anothers_name,
+    ),
+    "the address's digest": Hole(
+        "downloads.py",
+        'self._named in ("", self._content.hexdigest())',
+        "True",
+        test_downloads.test_a_file_whose_digest_is_in_its_address,
+    ),
+    "errors": Hole(
+        "fetch.py",
+        "response.status_code != 200",
+        "response.status_code == 201",
+        lambda shelf, origins: test_downloads.test_answers_that_are_not_kept(shelf, origins, "not found"),
+    ),
+    "certificates": Hole(
+        "authority.py",
+        "context.verify_flags &= ~ssl.VERIFY_X509_STRICT",
+        "context.check_hostname, context.verify_mode = False, ssl.CERT_NONE",
+        test_downloads.test_a_host_whose_certificate_is_not_valid,
+    ),
+    "the policy": Hole(
+        "conversation.py",
+        "self._gate.check(target.host, target.port)\n        downloads",
+        "downloads",
+        test_downloads.test_a_copy_is_no_way_round_a_policy,
+    ),
+}
 
-@pytest.mark.parametrize("name", HOLES)
-async def test_a_missing_check_is_seen(surroundings: Surroundings, origins: Origins, tmp_path: Path, name: str) -> None:
-    hole = HOLES[name]
-    origins.zone[test_secrets.STRANGER] = origins.zone[HOST]
+
+def _without(hole: Hole, tmp_path: Path) -> dict[str, str]:
+    """An environment in which the package has the hole."""
     ignored = shutil.ignore_patterns("__pycache__")
     package = shutil.copytree(Path(isol8.__file__).parent, tmp_path / "src" / "isol8", ignore=ignored)
     file = package / "egress" / hole.file
     before = file.read_text()
     assert hole.line in before, f"{hole.line} is no longer in {hole.file}"
     file.write_text(before.replace(hole.line, hole.instead))
-    environment = {"PYTHONPATH": str(tmp_path / "src")}
+    return {"PYTHONPATH": str(tmp_path / "src")}
+
+
+@pytest.mark.parametrize("name", HOLES)
+async def test_a_missing_check_is_seen(surroundings: Surroundings, origins: Origins, tmp_path: Path, name: str) -> None:
+    hole = HOLES[name]
+    origins.zone[test_secrets.STRANGER] = origins.zone[HOST]
+    environment = _without(hole, tmp_path)
     with running_proxy(surroundings, tmp_path / "log", environment) as proxy, pytest.raises(AssertionError):
         await hole.check(proxy, origins)
+
+
+@pytest.mark.parametrize("name", SHELF_HOLES)
+async def test_a_missing_check_of_what_is_kept_is_seen(
+    surroundings: Surroundings, origins: Origins, tmp_path: Path, name: str
+) -> None:
+    hole = SHELF_HOLES[name]
+    origins.zone[test_secrets.STRANGER] = origins.zone[HOST]
+    environment = _without(hole, tmp_path)
+    with shelving(surroundings, tmp_path, environment) as shelf, pytest.raises(AssertionError):
+        await hole.check(shelf, origins)

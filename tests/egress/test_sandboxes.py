@@ -391,8 +391,7 @@ def _network_sockets(pid: int) -> set[str]:
 
 
 def _proxy_pid(server: Server) -> int:
-    children = [pid for pid in machine.descendants(server.pid) if machine.parent(pid) == server.pid]
-    (found,) = [pid for pid in children if b"isol8.egress.process" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    (found,) = {pid for pid in machine.proxies(server.pid) if machine.parent(pid) == server.pid}
     return found
 
 
@@ -404,14 +403,7 @@ def test_the_proxy_dies(serve: Serve, surroundings: Surroundings, origins: Origi
         assert execute(client, code, options=options())["stdout"] == "200"
         first = _proxy_pid(running)
         os.kill(first, signal.SIGKILL)
-        machine.until(
-            lambda: [
-                p
-                for p in machine.descendants(running.pid)
-                if p != first and machine.running("isol8.egress.process") & {p}
-            ],
-            "another",
-        )
+        machine.until(lambda: machine.proxies(running.pid) - {first}, "another")
         assert execute(client, code, options=options())["stdout"] == "200"
 
 

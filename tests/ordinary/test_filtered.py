@@ -73,8 +73,8 @@ def test_a_filtered_network(serve: Serve) -> None:
         assert "blocked by the network policy" in result["stdout"]
         assert result["stdout"].endswith("no other way\n")
         assert [entry["action"] for entry in result["networkLogs"]] == ["ALLOW", "ALLOW", "BLOCK"]
-        children = {pid for pid in machine.running("isol8.egress.process") if machine.parent(pid) == running.pid}
-        (proxy,) = children or machine.running("isol8.egress.process") & machine.descendants(running.pid)
+        found = machine.proxies(running.pid)
+        (proxy,) = {pid for pid in found if machine.parent(pid) == running.pid} or found
         status = Path(f"/proc/{proxy}/status").read_text()
         assert "CapEff:\t0000000000000000" in status
         assert "NoNewPrivs:\t1" in status

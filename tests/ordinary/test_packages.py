@@ -10,6 +10,7 @@ import pytest
 
 from tests.ordinary.conftest import starting
 from tests.packages.index import Index, indexing
+from tests.packages.wheels import wheel, wheel_name
 from tests.support import machine
 from tests.support.calls import body, refused, stdout
 from tests.support.ordinary import UID
@@ -34,6 +35,17 @@ def server(user_kind: str, index: Index, tmp_path_factory: pytest.TempPathFactor
     templates = {"ready": {"runtime": "python", "packages": ["ready"], "preimport": ["ready"], "pool": 1}}
     with starting(user_kind, lambda: home) as start:
         yield start({"templates": templates}, wrapper=("env", f"ISOL8_DATA_DIR={data}"), environment=index.environment)
+
+
+def test_downloads(server: Server, index: Index) -> None:
+    """What is kept of them is the user's alone."""
+    index.add_wheel("common")
+    for name in ("one", "two"):
+        index.add(name, wheel_name(name), wheel(name, {f"{name}.py": "import common"}, requires=("common",)))
+    with server.client(seconds=120) as client:
+        for name in ("one", "two"):
+            assert stdout(client, f"import {name}; print(1)", installPackages=[name]) == "1\n"
+    assert index.sent[f"/files/{wheel_name('common')}"] == 1
 
 
 def test_packages(server: Server, index: Index) -> None:

@@ -1,4 +1,7 @@
-"""A package index on this machine's loopback: PyPI's simple API, and npm's registry. It notes who asks for what."""
+"""A package index on this machine's loopback: PyPI's simple API, and npm's registry. It notes who asks for what.
+
+Its files have tags (ETag), and so may be kept; the tag is asked about whenever one of them is wanted.
+"""
 
 from __future__ import annotations
 
@@ -14,15 +17,18 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import unquote
 
+from isol8.egress.authority import Authority
 from tests.packages.wheels import wheel, wheel_name
 
 
 class Index:
-    """`url` is where it listens. A closed gate holds up every file; requests are noted before that."""
+    """`url` is where it listens. A closed gate holds up every file; requests are noted before that. `sent`: how often
+    each file went out. `authority` signs for it, if it speaks TLS."""
 
-    def __init__(self) -> None:
+    def __init__(self, authority: Authority | None = None) -> None:
         self.files: dict[str, bytes] = {}
         self.requests: Counter[str] = Counter()
+        self.sent: Counter[str] = Counter()
         self.gate = threading.Event()
         self.gate.set()
         self._pages: dict[str, list[str]] = {}
@@ -38,8 +44,16 @@ class Index:
                 path = unquote(self.path)
                 index.requests[path] += 1
                 found = index.find(path)
-                self.send_response(404 if found is None else 200)
                 kind, content = found or ("text/plain", b"")
+                tag = f'"{hashlib.sha256(content).hexdigest()}"'
+                same = found is not None and self.headers.get("If-None-Match") == tag
+                self.send_response(404 if found is None else 304 if same else 200)
+                if path in index.files:
+                    self.send_header("ETag", tag)
+                if same:
+                    self.end_headers()
+                    return
+                index.sent[path] += 1
                 self.send_header("Content-Type", kind)
                 self.send_header("Content-Length", str(len(content)))
                 self.end_headers()
@@ -56,10 +70,15 @@ class Index:
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
+        if authority:
+            context = authority.context("localhost")
+            self._server.socket = context.wrap_socket(
+                self._server.socket, server_side=True, do_handshake_on_connect=False
+            )
         self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
         self._thread.start()
         self.port = self._server.server_port
-        self.url = f"http://127.0.0.1:{self.port}"
+        self.url = f"https://localhost:{self.port}" if authority else f"http://127.0.0.1:{self.port}"
 
     @property
     def environment(self) -> dict[str, str]:
@@ -82,7 +101,8 @@ class Index:
                 path = next(path for path in archive.namelist() if path.endswith(".dist-info/METADATA"))
                 self.files[f"/files/{filename}.metadata"] = archive.read(path)
         link = f"../../files/{filename}#sha256={hashlib.sha256(content).hexdigest()}"
-        self._pages.setdefault(name, []).append(f'<a href="{link}"{described}>{filename}</a>')
+        others = [each for each in self._pages.get(name, []) if not each.endswith(f">{filename}</a>")]
+        self._pages[name] = [*others, f'<a href="{link}"{described}>{filename}</a>']
 
     def add_wheel(self, name: str, code: str = "", **more: str) -> None:
         """Offer a package with one module of its name, dashes as underscores, and further files."""
@@ -124,9 +144,9 @@ class Index:
 
 
 @contextmanager
-def indexing() -> Iterator[Index]:
+def indexing(authority: Authority | None = None) -> Iterator[Index]:
     """An index for the length of a block."""
-    index = Index()
+    index = Index(authority)
     try:
         yield index
     finally:

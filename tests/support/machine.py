@@ -93,6 +93,12 @@ def running(argument: str) -> set[int]:
     return {pid for pid in _pids() if argument.encode() in _read(f"/proc/{pid}/cmdline") and not is_zombie(pid)}
 
 
+def proxies(server_pid: int) -> set[int]:
+    """The proxy of a server's programs. That of its builds keeps files, and looks the same but for that."""
+    found = running("isol8.egress.process") & descendants(server_pid)
+    return {pid for pid in found if b'"downloads"' not in _read(f"/proc/{pid}/cmdline")}
+
+
 def alive(pids: set[int]) -> set[int]:
     """Those of `pids` that still exist and have not ended."""
     return {pid for pid in pids if started(pid) is not None}

@@ -8,6 +8,7 @@ reads a request (`http1.py`), judges the host (`target.py`, `policy.py`), resolv
 connects to one that it judged (`gate.py`, `resolver.py`). Plain HTTP is passed on request by request (`exchange.py`);
 through CONNECT, TLS is passed on untouched once its first message names the very host (`conversation.py`, `hello.py`).
 For hosts with secrets, TLS ends in the proxy (`authority.py`, `tls.py`), which puts the secrets into the requests'
-headers and takes them out of the answers (`veil.py`). When the execution ends, the gate closes, with every connection
-that went through it.
+headers and takes them out of the answers (`veil.py`). Builds have a proxy of their own, in which TLS to the index ends
+too: files that come from there are kept on disk for later builds (`fetch.py`, `downloads.py`). When the execution ends,
+the gate closes, with every connection that went through it.
 """

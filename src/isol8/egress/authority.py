@@ -26,13 +26,14 @@ _BUNDLES = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.
 
 
 class Authority:
-    """`bundle` is PEM: this authority's certificate, and those that the machine trusts."""
+    """`certificate` is PEM; `bundle` too: it, and those that the machine trusts."""
 
     def __init__(self) -> None:
         self._key = ec.generate_private_key(ec.SECP256R1())
         self._certificate = self._signed(_NAME, self._key.public_key(), [(x509.BasicConstraints(True, 0), True)])
         self._host_key = ec.generate_private_key(ec.SECP256R1())
-        self.bundle = _machine_bundle() + self._certificate.public_bytes(serialization.Encoding.PEM)
+        self.certificate = self._certificate.public_bytes(serialization.Encoding.PEM)
+        self.bundle = _machine_bundle() + self.certificate
         self.context = lru_cache(maxsize=256)(self._make_context)
 
     def _signed(
@@ -94,8 +95,12 @@ def _machine_bundle() -> bytes:
     return b""
 
 
-def client_context() -> ssl.SSLContext:
-    """For connections to hosts: the machine's own trust, SSL_CERT_FILE honoured, HTTP/1.1."""
-    context = ssl.create_default_context()
+def client_context(certificates: str = "") -> ssl.SSLContext:
+    """For connections to hosts: HTTP/1.1, and the machine's own trust, SSL_CERT_FILE honoured; or nobody but
+    `certificates` (PEM), which then count as installers of packages have it. Raises ssl.SSLError."""
+    context = ssl.create_default_context(cadata=certificates or None)
+    if certificates:
+        context.verify_flags &= ~ssl.VERIFY_X509_STRICT
+        context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
     context.set_alpn_protocols(["http/1.1"])
     return context

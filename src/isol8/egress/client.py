@@ -34,7 +34,7 @@ class NetworkLog:
 
 class OpenGate:
     """A gate that is open until `close` or `abandon`. `bundle` is PEM: every authority that programs must trust for the
-    hosts of their secrets; empty if the policy has no secrets."""
+    hosts of their secrets; with downloads that are kept, the one that they must trust besides; else empty."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, bundle: bytes) -> None:
         self.bundle = bundle

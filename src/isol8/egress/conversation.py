@@ -11,7 +11,9 @@ from typing import Any
 import h11
 
 from isol8.egress.authority import Authority
+from isol8.egress.downloads import Downloads
 from isol8.egress.exchange import Exchange, Outgoing, Stale
+from isol8.egress.fetch import Fetch, is_download
 from isol8.egress.gate import Blocked, Gate, Note
 from isol8.egress.hello import HANDSHAKE, InvalidHello, parse_hello
 from isol8.egress.http1 import BadRequest, Incoming
@@ -30,10 +32,12 @@ _ESTABLISHED = b"HTTP/1.1 200 Connection established\r\n\r\n"
 
 @dataclass(frozen=True, slots=True)
 class Means:
-    """What all conversations share. `authority` signs for hosts with secrets, `trust` checks the hosts themselves."""
+    """What the conversations of a gate share. `authority` signs for hosts whose TLS ends here, `trust` checks the hosts
+    themselves, `downloads` are the files that are kept."""
 
     authority: Authority
     trust: ssl.SSLContext
+    downloads: Downloads | None = None
 
 
 class Conversation:
@@ -105,9 +109,12 @@ class Conversation:
         if target.flaw:
             raise Blocked(target.flaw)
         if target.path is None:
-            await self._tunnel(target.host, target.port)
+            await (self._end_tunnel if self._kept(target, secure=True) else self._tunnel)(target.host, target.port)
             return False
         self._gate.check(target.host, target.port)
+        downloads = self._kept(target, secure=self._secure)
+        if downloads and is_download(request, target.path):
+            return await self._download(request, target, target.path, downloads)
         exchange = await self._exchange(request, target, target.path)
         if exchange is None or not exchange.upgraded:
             return exchange is not None and self._incoming.reusable
@@ -119,11 +126,10 @@ class Conversation:
 
     async def _exchange(self, request: h11.Request, target: Target, path: str) -> Exchange | None:
         """The request passed on and answered; None when the answer broke off, and cannot be mended."""
-        secure = self._origin is not None and self._origin.secure
-        secrets = self._gate.secrets(target.host, target.port) if secure else ()
-        authority = target.authority(443 if secure else 80)
+        secrets = self._gate.secrets(target.host, target.port) if self._secure else ()
+        authority = target.authority(443 if self._secure else 80)
         while True:
-            outgoing = await self._reach(target.host, target.port)
+            outgoing = await self._reach(target.host, target.port, pure=False)
             exchange = Exchange(self._incoming, outgoing, Veil(secrets) if secrets else None)
             try:
                 await exchange.run(request, path, authority)
@@ -138,21 +144,55 @@ class Conversation:
             else:
                 return exchange
 
-    async def _reach(self, host: str, port: int) -> Outgoing:
-        """A connection to the host that can take a request: the last one, if it can, or another. Raises Blocked,
-        Unreachable."""
-        if self._outgoing and self._reached == (host, port) and self._outgoing.renew():
-            return self._outgoing
+    async def _download(self, request: h11.Request, target: Target, path: str, downloads: Downloads) -> bool:
+        """A file of which there may be a copy here, or will be one; whether another request may follow."""
+        origin = target.origin(secure=self._secure)
+        fetch = Fetch(request, self._incoming, origin, path, downloads, self._spend)
+        try:
+            await fetch.look()
+            if fetch.fresh:
+                await fetch.give()
+                return self._incoming.reusable
+            while True:
+                outgoing = await self._reach(target.host, target.port, pure=True)
+                try:
+                    await fetch.run(outgoing, target.authority(443 if self._secure else 80))
+                except Stale:
+                    self._hang_up()
+                else:
+                    return self._incoming.reusable
+        except Unreachable:
+            if fetch.began:
+                return False
+            raise
+        finally:
+            fetch.close()
+
+    def _kept(self, target: Target, *, secure: bool) -> Downloads | None:
+        """The files that are kept, if those from there are."""
+        return self._means.downloads if self._gate.keeps(target.origin(secure=secure)) else None
+
+    @property
+    def _secure(self) -> bool:
+        return self._origin is not None and self._origin.secure
+
+    async def _reach(self, host: str, port: int, *, pure: bool) -> Outgoing:
+        """A connection to the host that can take a request: the last one, if it can, or another. `pure`: of those that
+        are (Outgoing). Raises Blocked, Unreachable."""
+        last = self._outgoing
+        if last and self._reached == (host, port) and (last.pure or not pure) and last.renew():
+            last.pure = pure
+            return last
         self._hang_up()
         connection, self._ready = self._ready, None
         stream = await self._open(connection or await self._gate.connect(host, port), host)
-        self._outgoing, self._reached = Outgoing(stream), (host, port)
+        self._outgoing, self._reached = Outgoing(stream, pure=pure), (host, port)
         return self._outgoing
 
     async def _open(self, connection: socket.socket, host: str) -> PlainStream:
         """The stream of a connection, with TLS on it in a secure conversation. Raises Unreachable."""
         tls: dict[str, Any] = {}
-        if self._origin and self._origin.secure:
+        if self._secure:
             tls = {"ssl": self._means.trust, "server_hostname": host, "ssl_handshake_timeout": _TLS_TIMEOUT_S}
         try:
             reader, writer = await asyncio.open_connection(sock=connection, **tls)
@@ -167,26 +207,42 @@ class Conversation:
         very host, or plain HTTP to it."""
         connection = await self._gate.connect(host, port)
         try:
-            stream = self._incoming.stream
-            await stream.write(_ESTABLISHED)
-            data = await self._first_bytes()
-            if data[:1] == bytes((HANDSHAKE,)):
-                data = await self._read_hello(data, host)
+            data = await self._establish(host)
         except BaseException:
             connection.close()
             raise
         if not data:
             connection.close()
-        elif data[0] != HANDSHAKE:
-            await self._inside(Incoming(stream, data), Origin(host, port, secure=False), connection)
-        elif self._gate.secrets(host, port):
-            await self._end_tls(Rewound(data, stream), Origin(host, port, secure=True), connection)
+        elif data[0] != HANDSHAKE or self._gate.secrets(host, port):
+            await self._converse(data, host, port, connection)
         else:
             target = await self._open(connection, host)
             try:
-                await pass_both_ways(Rewound(data, stream), target)
+                await pass_both_ways(Rewound(data, self._incoming.stream), target)
             finally:
                 target.close()
+
+    async def _end_tunnel(self, host: str, port: int) -> None:
+        """CONNECT to a host whose files are kept: TLS ends here. There is no connection before there is a need for one,
+        since there may be a copy of all that is asked for. Raises Blocked before it is answered."""
+        self._gate.check(host, port)
+        data = await self._establish(host)
+        if data:
+            await self._converse(data, host, port, None)
+
+    async def _establish(self, host: str) -> bytes:
+        """Say that there is a tunnel. What comes first through it, a whole hello if it is TLS; empty at the end."""
+        await self._incoming.stream.write(_ESTABLISHED)
+        data = await self._first_bytes()
+        return await self._read_hello(data, host) if data[:1] == bytes((HANDSHAKE,)) else data
+
+    async def _converse(self, data: bytes, host: str, port: int, connection: socket.socket | None) -> None:
+        """HTTP inside the tunnel, TLS or not; `data` came first."""
+        origin = Origin(host, port, secure=data[0] == HANDSHAKE)
+        if origin.secure:
+            await self._end_tls(Rewound(data, self._incoming.stream), origin, connection)
+        else:
+            await self._inside(Incoming(self._incoming.stream, data), origin, connection)
 
     async def _first_bytes(self) -> bytes:
         if self._incoming.rest:
@@ -213,14 +269,15 @@ class Conversation:
         await self._incoming.stream.write(_DENIED)
         return b""
 
-    async def _end_tls(self, stream: Stream, origin: Origin, connection: socket.socket) -> None:
+    async def _end_tls(self, stream: Stream, origin: Origin, connection: socket.socket | None) -> None:
         try:
             clear = await TlsStream.accept(stream, self._means.authority.context(origin.host))
         except BaseException:
-            connection.close()
+            if connection:
+                connection.close()
             raise
         await self._inside(Incoming(clear), origin, connection)
         await clear.end()
 
-    async def _inside(self, incoming: Incoming, origin: Origin, connection: socket.socket) -> None:
+    async def _inside(self, incoming: Incoming, origin: Origin, connection: socket.socket | None) -> None:
         await Conversation(self._gate, self._means, incoming, origin, connection).run()

@@ -27,10 +27,12 @@ class Stale(Exception):
 
 
 class Outgoing:
-    """A connection to a host, and HTTP/1.1 on it. `close` it."""
+    """A connection to a host, and HTTP/1.1 on it. `close` it. `pure`: of what went over it, a sandbox had a say in URLs
+    and credentials alone."""
 
-    def __init__(self, stream: PlainStream) -> None:
+    def __init__(self, stream: PlainStream, *, pure: bool) -> None:
         self.stream = stream
+        self.pure = pure
         self._h11 = h11.Connection(h11.CLIENT, max_incomplete_event_size=MAX_HEAD_BYTES)
         self._used = False
 
@@ -166,9 +168,7 @@ class Exchange:
             await self._give(h11.Data(data=data))
 
     def _head(self, response: h11.Response) -> h11.Response:
-        fields = _end_to_end(response.headers.raw_items())
-        if any(name == b"transfer-encoding" for name, _ in response.headers):
-            fields = [(name, value) for name, value in fields if name.lower() != b"content-length"]
+        fields = answer_fields(response)
         reason = bytes(response.reason)
         if self._cover:
             if any(name.lower() == b"content-encoding" and value.lower() != b"identity" for name, value in fields):
@@ -190,6 +190,14 @@ def _end_to_end(fields: Fields) -> Fields:
     }
     dropped = (_HOP_BY_HOP | named) - _FRAMING
     return [(name, value) for name, value in fields if name.lower() not in dropped]
+
+
+def answer_fields(response: h11.Response) -> Fields:
+    """Those of an answer that go on to the client."""
+    fields = _end_to_end(response.headers.raw_items())
+    if any(name == b"transfer-encoding" for name, _ in response.headers):
+        fields = [(name, value) for name, value in fields if name.lower() != b"content-length"]
+    return fields
 
 
 def _request_fields(request: h11.Request, host: str, *, may_upgrade: bool) -> Fields:

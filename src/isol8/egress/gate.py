@@ -152,6 +152,10 @@ class Gate:
         """Those that are bound to this host."""
         return tuple(secret for secret in self._policy.secrets if (host, port) in secret.hosts)
 
+    def keeps(self, origin: str) -> bool:
+        """Whether files of an origin are kept for later."""
+        return origin in self._policy.downloads
+
     def spend(self, size: int) -> None:
         """Count bytes. Raises Overspent."""
         self._left_bytes -= size

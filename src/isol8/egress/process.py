@@ -14,12 +14,14 @@ import array
 import asyncio
 import contextlib
 import dataclasses
+import functools
 import json
 import logging
 import os
 import resource
 import signal
 import socket
+import ssl
 import sys
 from typing import Any
 
@@ -28,6 +30,7 @@ import uvloop
 from isol8.egress.authority import Authority, client_context
 from isol8.egress.client import MAX_LINE_BYTES
 from isol8.egress.conversation import Conversation, Means
+from isol8.egress.downloads import Downloads
 from isol8.egress.gate import Gate
 from isol8.egress.http1 import Incoming
 from isol8.egress.resolver import Resolver
@@ -42,12 +45,13 @@ _GREETING_TIMEOUT_S = 10.0
 
 
 class Proxy:
-    """Serves gates that processes of user `client_uid` bring to `listener`."""
+    """Serves gates that processes of user `client_uid` bring to `listener`. `downloads`: of a proxy of builds."""
 
-    def __init__(self, listener: socket.socket, client_uid: int) -> None:
+    def __init__(self, listener: socket.socket, client_uid: int, downloads: Downloads | None) -> None:
         self._listener = listener
         self._client_uid = client_uid
-        self._means = Means(Authority(), client_context())
+        self._means = Means(Authority(), client_context(), downloads)
+        self._trust = functools.lru_cache(maxsize=4)(client_context)  # certificates hardly ever change
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:
@@ -97,10 +101,10 @@ class Proxy:
     ) -> None:
         """One gate, from its policy to its log."""
         policy = _policy(json.loads(await reader.readline()))
-        gate = Gate(listener, policy, self._resolver, self._converse)
+        policy, means = self._prepared(policy)
+        gate = Gate(listener, policy, self._resolver, functools.partial(_converse, means))
         try:
-            bundle = self._means.authority.bundle.decode() if policy.secrets else ""
-            writer.write(json.dumps({"bundle": bundle}).encode() + b"\n")
+            writer.write(json.dumps({"bundle": _bundle(means.authority, policy)}).encode() + b"\n")
             await reader.read()
         finally:
             await gate.close()
@@ -108,8 +112,28 @@ class Proxy:
         writer.write(json.dumps({"requests": requests, "dropped": gate.dropped}).encode() + b"\n")
         await writer.drain()
 
-    async def _converse(self, gate: Gate, stream: PlainStream) -> None:
-        await Conversation(gate, self._means, Incoming(stream)).run()
+    def _prepared(self, policy: EgressPolicy) -> tuple[EgressPolicy, Means]:
+        """Nothing is kept where there is no place for it, or TLS to its hosts could not be checked."""
+        means = self._means
+        try:
+            if means.downloads and policy.downloads:
+                return policy, dataclasses.replace(means, trust=self._trust(policy.certificates))
+        except ssl.SSLError as error:
+            _LOG.warning(
+                "packages are downloaded every time: one of the machine's certificates is none: %s", error.reason
+            )
+        return dataclasses.replace(policy, downloads=()), means
+
+
+async def _converse(means: Means, gate: Gate, stream: PlainStream) -> None:
+    await Conversation(gate, means, Incoming(stream)).run()
+
+
+def _bundle(authority: Authority, policy: EgressPolicy) -> str:
+    """What programs are to trust; see OpenGate."""
+    if policy.secrets:
+        return authority.bundle.decode()
+    return authority.certificate.decode() if policy.downloads else ""
 
 
 async def _receive_listener(connection: socket.socket) -> socket.socket:
@@ -144,6 +168,7 @@ def _policy(tree: dict[str, Any]) -> EgressPolicy:
             "deny": tuple(HostRule(**rule) for rule in tree["deny"]),
             "ports": tuple(tree["ports"]),
             "ranges": tuple(tree["ranges"]),
+            "downloads": tuple(tree["downloads"]),
             "secrets": tuple(
                 BoundSecret(**secret | {"hosts": tuple((host, port) for host, port in secret["hosts"])})
                 for secret in tree["secrets"]
@@ -152,14 +177,30 @@ def _policy(tree: dict[str, Any]) -> EgressPolicy:
     )
 
 
-def _give_up_rights(uid: int) -> None:
+def _enter_downloads(directory: str, total_bytes: int, uid: int) -> Downloads | None:
+    """The files that are kept, in `directory`, which becomes the working directory and the user's; None, and a warning,
+    when it cannot be used."""
+    try:
+        os.makedirs(directory, mode=0o700, exist_ok=True)
+        if os.geteuid() == 0:
+            os.chown(directory, uid, uid)
+        os.chmod(directory, 0o700)
+        os.chdir(directory)
+        downloads = Downloads(total_bytes)
+        downloads.clear()
+    except OSError as error:
+        _LOG.warning("packages are downloaded every time: %s cannot be used: %s", directory, error.strerror)
+        return None
+    return downloads
+
+
+def _give_up_rights(uid: int, writable: set[str]) -> None:
     """Everything was read from the file system that is needed, but for names. It stays dumpable, to read certificates
     from its own /proc/self/fd: as root it becomes `uid`, which nobody else is, so its memory is still its own."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    os.chdir("/")
     given = {os.environ[name] for name in ("SSL_CERT_FILE", "SSL_CERT_DIR") if name in os.environ}
     package = os.path.dirname(os.path.dirname(__file__))
-    give_up_rights(uid, {"/usr", "/etc", "/run/systemd/resolve", sys.prefix, package, *given})
+    give_up_rights(uid, {"/usr", "/etc", "/run/systemd/resolve", sys.prefix, package, *given}, writable)
     privileges.set_dumpable(True)
 
 
@@ -168,8 +209,11 @@ def main() -> None:
     listener = socket.socket(fileno=int(sys.argv[1]))
     options = json.loads(sys.argv[2])
     settle()
-    proxy = Proxy(listener, options["client_uid"])
-    _give_up_rights(options["uid"])
+    os.chdir("/")
+    directory, uid = options.get("downloads"), options["uid"]
+    downloads = _enter_downloads(directory, options["downloads_bytes"], uid) if directory else None
+    proxy = Proxy(listener, options["client_uid"], downloads)
+    _give_up_rights(uid, {directory} if directory else set())
     privileges.die_with_parent(signal.SIGTERM)
     if os.getppid() != options["owner"]:
         return

@@ -31,6 +31,10 @@ class Target:
     path: str | None
     flaw: str = ""
 
+    def origin(self, *, secure: bool) -> str:
+        """As EgressPolicy.downloads has it."""
+        return f"{'https' if secure else 'http'}://{self.authority(0)}"
+
     def authority(self, default_port: int) -> str:
         """As the Host field has it."""
         host = f"[{self.host}]" if ":" in self.host else self.host

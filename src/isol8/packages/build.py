@@ -24,7 +24,7 @@ from isol8.errors import EngineFailure, SetupFailed
 from isol8.model import Boot, Limits, Network, Plan, SandboxSpec
 from isol8.packages.client import Delivery, HeldLayer, KeeperClient, RejectedLayer
 from isol8.packages.reach import egress_for
-from isol8.packages.recipe import Order
+from isol8.packages.recipe import CERTIFICATES, Order
 
 # Read now: later this process may have no right to.
 _INSIDE = resources.files("isol8.packages").joinpath("inside.py").read_bytes()
@@ -80,7 +80,7 @@ class Build:
         try:
             async with asyncio.timeout(self._allowed.timeout_ms / 1000):
                 gate = await self._open_gate(sandbox, order)
-                await self._put_files(sandbox, order)
+                await self._put_files(sandbox, order, gate.bundle)
                 layer = await self._deliver(sandbox, key, order, gate)
         except TimeoutError:
             raise failed(f"it took longer than {self._allowed.timeout_ms} ms") from None
@@ -102,9 +102,10 @@ class Build:
                 layer.close()
             raise
 
-    async def _put_files(self, sandbox: Sandbox, order: Order) -> None:
+    async def _put_files(self, sandbox: Sandbox, order: Order, authority: bytes) -> None:
+        """`authority` is the proxy's, at which TLS to hosts ends whose files are kept."""
         for path, content in order.files.items():
-            await sandbox.put(path, content)
+            await sandbox.put(path, content + b"\n" + authority if path == CERTIFICATES else content)
 
     async def _deliver(self, sandbox: Sandbox, key: str, order: Order, gate: OpenGate) -> HeldLayer:
         delivery = await self._keeper.add(key)

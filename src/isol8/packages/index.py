@@ -55,12 +55,14 @@ class NpmIndex:
 
 @dataclass(frozen=True, slots=True)
 class MachineIndex:
-    """All of it. `certificates` is PEM text, empty for the installers' own; `directories` are those of this machine to
-    be mounted at MOUNT_DIR/<name>."""
+    """All of it. `certificates` is PEM text, empty for the installers' own; `complete`: those of all public authorities
+    are among them, as far as this machine trusts them; `directories` are those of this machine to be mounted at
+    MOUNT_DIR/<name>."""
 
     python: PythonIndex
     npm: NpmIndex
     certificates: bytes
+    complete: bool
     directories: Mapping[str, str]
 
 
@@ -96,6 +98,7 @@ def read_machine_index(data_dir: str, environment: Mapping[str, str] | None = No
         python=_python_index(pip, defaults, directories),
         npm=_npm_index(npm, defaults),
         certificates=_certificates(files),
+        complete=any(map(os.path.exists, (*_BUNDLES, variables.get("SSL_CERT_FILE", "")))),
         directories=directories,
     )
 

@@ -14,17 +14,20 @@ from isol8.packages.recipe import Order
 
 _PORTS = {"http": 80, "https": 443}
 _RESOLVE_TIMEOUT_S = 20
+# At once: an installer keeps connections open to every host that it has downloaded from.
+_MAX_CONNECTIONS = 128
 
 
 async def egress_for(order: Order, max_bytes: int, max_ms: int) -> EgressPolicy:
     """The policy for a build. The administrator has named the indexes, so they may be anywhere, this machine's own
     network included: the addresses that their names have now are allowed, public or not. Raises EngineFailure when the
     names cannot be resolved."""
-    places = {(host, 443) for host in order.hosts}
+    origins = {("https", host, 443) for host in order.hosts}
     for address in order.addresses:
         parts = urlsplit(address)
         if parts.scheme in _PORTS and parts.hostname:
-            places.add((parts.hostname, parts.port or _PORTS[parts.scheme]))
+            origins.add((parts.scheme, parts.hostname, parts.port or _PORTS[parts.scheme]))
+    places = {(host, port) for _, host, port in origins}
     try:
         async with asyncio.timeout(_RESOLVE_TIMEOUT_S):
             ranges = [await _addresses(host, port) for host, port in sorted(places)]
@@ -37,7 +40,22 @@ async def egress_for(order: Order, max_bytes: int, max_ms: int) -> EgressPolicy:
         max_bytes=max_bytes,
         max_ms=max_ms,
         log=True,
+        max_connections=_MAX_CONNECTIONS,
+        downloads=tuple(sorted(_text(*origin) for origin in origins if _can_be_kept(order, *origin))),
+        certificates=order.certificates,
     )
+
+
+def _can_be_kept(order: Order, scheme: str, host: str, port: int) -> bool:
+    """Whether the proxy may fetch files from there in the installer's place: over TLS, it must be able to check whom it
+    speaks with, as the installer would."""
+    unchecked = {host, f"{host}:{port}"} & set(order.unchecked)
+    return scheme == "http" or (bool(order.certificates) and not unchecked)
+
+
+def _text(scheme: str, host: str, port: int) -> str:
+    """As EgressPolicy.downloads has it."""
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
 
 async def _addresses(host: str, port: int) -> list[str]:

@@ -1,13 +1,14 @@
 """How each runtime installs a set of packages, in a build sandbox.
 
 Everything is an argument list: no text of a caller's reaches a shell, and what callers wrote stands behind `--`. The
-installer gets an environment of its own. Nothing is cached from one build to the next: a build could leave something
-there for another.
+installer gets an environment of its own. Its caches end with the build, which could leave something there for another;
+what is kept from one to the next is the proxy's to know (egress/fetch.py).
 """
 
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
@@ -17,13 +18,20 @@ from isol8.model import Mount
 from isol8.packages.index import MOUNT_DIR, MachineIndex, NpmIndex, PythonIndex
 from isol8.packages.requirements import name_of
 
-_CERTIFICATES = "/tmp/certificates.pem"
+CERTIFICATES = "/tmp/certificates.pem"  # whom programs in a build trust
 _CONSTRAINTS = "/tmp/constraints.txt"
 _NPMRC = "/sandbox/.npmrc"
 _TOP = "/sandbox/layer"
 _SCRATCH = "/sandbox/scratch"
 _NPM = "lib/node_modules/npm/bin/npm-cli.js"  # below the directory that node's `bin` is in
+_DOWNLOADS = "20"  # at once: each is a connection, and one to each host stays open (reach.py)
 _PROXY = f"http://127.0.0.1:{PROXY_PORT}"
+# By these names programs are told whom to trust: installers, and what scripts of packages may use.
+_CERTIFICATE_NAMES = (
+    "SSL_CERT_FILE", "NODE_EXTRA_CA_CERTS", "CURL_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "PIP_CERT", "GIT_SSL_CAINFO",
+    "DENO_CERT",
+)  # fmt: skip
+_CERTIFICATE = re.compile(rb"-----BEGIN CERTIFICATE-----[A-Za-z0-9+/=\s]+-----END CERTIFICATE-----")
 UV = "uv"  # the name under which the engine shows uv's prefix
 
 
@@ -40,6 +48,8 @@ class Order:
     names: tuple[str, ...] = ()  # Python packages whose modules are wanted
     addresses: tuple[str, ...] = ()  # of the indexes: their hosts and ports are all that a build may reach
     hosts: tuple[str, ...] = ()  # and these, on the usual port
+    certificates: str = ""  # that may show who the hosts are, as PEM; empty if only the installer has all of them
+    unchecked: tuple[str, ...] = ()  # hosts whose certificates nobody looks at
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,12 +76,18 @@ def _environment(index: MachineIndex, more: Mapping[str, str]) -> dict[str, str]
     own = {"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": "/sandbox", "LANG": "C.UTF-8", "TMPDIR": _SCRATCH}
     own |= dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"), _PROXY)
     if index.certificates:
-        own |= {"SSL_CERT_FILE": _CERTIFICATES, "NODE_EXTRA_CA_CERTS": _CERTIFICATES}
+        own |= dict.fromkeys(_CERTIFICATE_NAMES, CERTIFICATES)
     return {**own, **more}
 
 
 def _certificate_files(index: MachineIndex) -> dict[str, bytes]:
-    return {_CERTIFICATES: index.certificates} if index.certificates else {}
+    return {CERTIFICATES: index.certificates} if index.certificates else {}
+
+
+def _known(index: MachineIndex) -> str:
+    """As Order.certificates."""
+    found = _CERTIFICATE.findall(index.certificates) if index.complete else []
+    return b"\n".join(found).decode("ascii")
 
 
 def _python(requirements: tuple[str, ...], kitchen: Kitchen) -> Order:
@@ -87,6 +103,7 @@ def _python(requirements: tuple[str, ...], kitchen: Kitchen) -> Order:
         arguments += ["--constraint", _CONSTRAINTS]
     # The compiled files need no look at the source's time, which a layer does not keep.
     env = {"UV_CACHE_DIR": f"{_SCRATCH}/uv", "PYC_INVALIDATION_MODE": "UNCHECKED_HASH"}
+    env["UV_CONCURRENT_DOWNLOADS"] = _DOWNLOADS
     return Order(
         python=kitchen.executables["python"],
         steps=((*arguments, *_python_index(index.python), "--", *requirements),),
@@ -99,6 +116,8 @@ def _python(requirements: tuple[str, ...], kitchen: Kitchen) -> Order:
             address for address in (index.python.index, *index.python.extra, *index.python.links) if address
         ),
         hosts=(*index.python.hosts, *kitchen.hosts),
+        certificates=_known(index),
+        unchecked=index.python.trusted_hosts,
     )
 
 
@@ -153,6 +172,7 @@ def _npm_order(arguments: list[str], requirements: tuple[str, ...], kitchen: Kit
             address for address in (kitchen.index.npm.registry, *dict(kitchen.index.npm.scopes).values()) if address
         ),
         hosts=kitchen.hosts,
+        certificates=_known(kitchen.index),
     )
 
 
