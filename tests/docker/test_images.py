@@ -103,7 +103,7 @@ def _serve(directory: Path, **environment: str) -> subprocess.CompletedProcess[s
     known = {**os.environ, "ISOL8_PORT": str(free_port()), "ISOL8_API_KEY": "key", "ISOL8_ENGINE": "docker"}
     command = [sys.executable, "-m", "isol8", "serve"]
     return subprocess.run(
-        command, capture_output=True, text=True, timeout=60, env=known | environment, cwd=directory, check=False
+        command, capture_output=True, text=True, timeout=300, env=known | environment, cwd=directory, check=False
     )
 
 

@@ -192,7 +192,13 @@ class ScriptedEngine:
         self.live.pop(sandbox.id, None)
 
 
-async def until(condition: Callable[[], object], seconds: float = 5.0) -> None:
+async def pause() -> None:
+    """Let everything go on that waits for nothing but its turn, however slow the machine is."""
+    for _ in range(200):
+        await asyncio.sleep(0)
+
+
+async def until(condition: Callable[[], object], seconds: float = 60.0) -> None:
     """Wait until `condition` gives something true; whatever it looks at has no event to wait for."""
     async with asyncio.timeout(seconds):
         while not condition():  # noqa: ASYNC110

@@ -21,7 +21,7 @@ from isol8.runtimes.registry import RUNTIMES
 from isol8.service.executor import collect
 from isol8.service.service import Service
 from isol8.wire.request import ExecuteBody, parse
-from tests.unit.scripted_engine import INSTALLED, ScriptedEngine, until
+from tests.unit.scripted_engine import INSTALLED, ScriptedEngine, pause, until
 
 Make = Callable[..., Service]
 POOL = {"python": 0, "bash": 1}
@@ -206,7 +206,7 @@ async def test_so_many_at_once(make: Make, engine: ScriptedEngine) -> None:
     first = asyncio.create_task(execute(service, "say begun; wait go"))
     await engine.events["begun"].wait()
     second = asyncio.create_task(execute(service, "out second"))
-    await asyncio.sleep(0.01)
+    await pause()
     with pytest.raises(AtCapacity):
         await execute(service, "out third")
     engine.events["go"].set()

@@ -94,7 +94,7 @@ async def test_what_is_too_large_is_refused_at_once(kept: Kept) -> None:
             await asyncio.sleep(0)
 
     with pytest.raises(RejectedLayer, match="layerSize"):
-        await asyncio.wait_for(send_for_ever(), 20)
+        await asyncio.wait_for(send_for_ever(), 120)
     delivery.abort()
     await until(lambda: kept.names() == [])
 
@@ -166,7 +166,7 @@ async def test_nonsense_does_no_harm(kept: Kept, sent: bytes) -> None:
     await until(lambda: kept.store.exists())
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     connection.connect(kept.listener.getsockname())
-    connection.settimeout(10)
+    connection.settimeout(120)
 
     def talk() -> bytes:
         try:
