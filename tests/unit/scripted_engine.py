@@ -122,6 +122,7 @@ class ScriptedEngine:
         self.most_making = 0
         self.running = 0
         self.closed = False
+        self.keeps = True  # its sandboxes may outlive a crash
         self.deaf = False  # its sandboxes do not answer to `kill`
         self.oom_takes_all = False  # a kill for memory ends the whole sandbox
         self.gate = asyncio.Event()
@@ -149,7 +150,8 @@ class ScriptedEngine:
         if self.failures:
             self.failures -= 1
             raise EngineFailure("no more room")
-        sandbox = ScriptedSandbox(name, spec, self)
+        kept = dataclasses.replace(spec, kept=spec.kept and self.keeps)
+        sandbox = ScriptedSandbox(name, kept, self)
         self.live[sandbox.id] = sandbox
         return sandbox
 

@@ -101,7 +101,7 @@ async def test_one_that_cannot_be_adopted_is_no_trouble(make: Make, engine: Scri
 
 
 async def test_a_session_in_use_is_noted_down_once(make: Make, engine: ScriptedEngine) -> None:
-    service = make(apiKeys=["one"], cleanup={"maxContainerAgeMs": 500})
+    service = make(apiKeys=["one"], cleanup={"maxContainerAgeMs": 10_000})
     for _ in range(20):
         await execute(service, "exit 0", "s")
     await until(lambda: engine.calls["keep"] == 1)
@@ -110,4 +110,11 @@ async def test_a_session_in_use_is_noted_down_once(make: Make, engine: ScriptedE
     await until(lambda: engine.calls["keep"] == 2)
     (note,) = engine.notes.values()
     assert not note["busy"]
+
+
+async def test_where_nothing_is_kept_nothing_is_noted_down(make: Make, engine: ScriptedEngine) -> None:
+    engine.keeps = False
+    service = make(apiKeys=["one"], cleanup={"maxContainerAgeMs": 100})
+    await execute(service, "exit 0", "s")
     await until(lambda: not service.sessions.list("key1"))
+    assert engine.calls["keep"] == 0

@@ -53,8 +53,8 @@ class Session:
         return session
 
     def note_down(self) -> None:
-        """Note down what is needed to find it again after a crash, in the background."""
-        if self.sandbox:
+        """Note down what is needed to find it again after a crash, in the background; where the engine can."""
+        if self.spec and self.spec.kept and self.sandbox:
             self.noted_busy = self.users > 0
             note = SessionNote(self.name, self._owner, self.created_at, self.last_accessed_at, self.noted_busy)
             self._tasks.start(self._engine.keep(self.sandbox, note.to_json()))
