@@ -32,7 +32,7 @@ from isol8.model import Network
 from isol8.packages.client import KeeperClient
 from isol8.packages.index import read_machine_index
 from isol8.packages.shares import Share
-from isol8.parts import LOCAL_SOCKETS, beside, can_install, has_store, listen_locally, start_keeper, start_proxy
+from isol8.parts import beside, can_install, has_store, listen_locally, start_keeper, start_proxy
 from isol8.service.network import check_network
 from isol8.service.packages import PackageSource, obtain_layer
 from isol8.service.templates import template_sets
@@ -59,18 +59,17 @@ def serve(config: Config, announce: Callable[[str, int], None]) -> int:
     client = os.geteuid() or NOBODY  # whom the API process becomes
     with supervise(config, owner, index, outlive=True) as supervision:
         listener = _listen(config.host, config.port)
-        engine_listener, engine_address = listen_locally(*LOCAL_SOCKETS[0])
-        proxy_listener, proxy_address = listen_locally(*LOCAL_SOCKETS[1])
-        keeper_listener, keeper_address = listen_locally(*LOCAL_SOCKETS[2])
+        (engine_listener, proxy_listener, keeper_listener), addresses = listen_locally()
         filtered = Network.FILTERED in config.policy.networks
         packages = config.policy.packages and available() and has_store(config)
 
         def run_api() -> None:
             engine_listener.close()  # else this process would wait for itself when the other two are gone
             greet = None if api.restarts else lambda: announce(*listener.getsockname()[:2])
-            engine, egress = SupervisedEngine(engine_address, os.geteuid()), Egress(proxy_address, os.geteuid())
+            user = os.geteuid()
+            engine, egress = SupervisedEngine(addresses[0], user), Egress(addresses[1], user)
             executables = can_install(config, supervision.installed)
-            source = PackageSource(KeeperClient(keeper_address), egress, index, executables)
+            source = PackageSource(KeeperClient(addresses[2], user), egress, index, executables)
             application = create_api(
                 config,
                 engine,
