@@ -128,8 +128,9 @@ class ScriptedEngine:
         self.gate = asyncio.Event()
         self.gate.set()
 
-    def template(self, spec: SandboxSpec) -> tuple[str, str]:
-        return (spec.runtime, Network.NONE if spec.network is Network.FILTERED else spec.network)
+    def template(self, spec: SandboxSpec) -> tuple[str, str, bool]:
+        network = Network.NONE if spec.network is Network.FILTERED else spec.network
+        return (spec.runtime, network, spec.kept and self.keeps)
 
     async def start(self) -> None:
         self.calls["start"] += 1
