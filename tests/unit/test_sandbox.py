@@ -91,6 +91,17 @@ async def test_end_of_stream_wakes_whoever_waits() -> None:
             await sandbox.put("/sandbox/x", b"")
 
 
+async def test_a_runner_that_ends_while_it_is_sent_something() -> None:
+    """Whoever carries the stream may know of it before it stops taking what is sent, or without ever doing so."""
+    async with peer() as (sandbox, stream):
+        putting = asyncio.create_task(sandbox.put("/sandbox/x", b"x" * 20_000_000))
+        assert await asyncio.get_running_loop().sock_recv(stream, 1)  # it has begun to come, and most of it never will
+        stream.shutdown(socket.SHUT_WR)
+        with pytest.raises(EngineFailure, match="the sandbox ended"):
+            await asyncio.wait_for(putting, 60)
+        assert sandbox.dead
+
+
 async def test_a_flood_that_nobody_takes_is_not_read_without_end() -> None:
     async with peer() as (sandbox, stream):
         iterator = sandbox.run(PLAN, stdin=b"", output_bytes=1 << 40)

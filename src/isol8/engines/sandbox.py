@@ -20,8 +20,9 @@ from isol8.runner.frames import Decoder, ProtocolError, encode, encode_content, 
 from isol8.runner.resumption import Watch
 
 _MAX_ANSWER_BYTES = 1024 * 1024
-_KILL_TIMEOUT_S = 1.0
-_LISTEN_TIMEOUT_S = 30.0  # for a machine that is busy
+# For a machine that is busy: who does not answer by then is destroyed, and a session loses all it has.
+_KILL_TIMEOUT_S = 5.0
+_LISTEN_TIMEOUT_S = 30.0
 # What may wait to be taken before the runner is no longer read, and with that the program is held up.
 _HIGH_WATER = 4 * 1024 * 1024
 TOO_LARGE = "too_large"
@@ -146,7 +147,9 @@ class Connection(asyncio.Protocol):
         self._drained.set()
 
     def eof_received(self) -> None:
-        """asyncio: the runner is gone; the transport closes itself."""
+        """asyncio: the runner is gone. What is still to be sent to it has no reader, and must not be waited for."""
+        if self._transport:
+            self._transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """asyncio: the stream is over. Everyone who waits is told."""
@@ -244,7 +247,7 @@ class Sandbox:
 
     async def kill(self) -> None:
         """SIGKILL every process in the sandbox but the runner; the iterator of `run` then ends with Exit(137).
-        Raises EngineFailure if the runner does not confirm within a second: destroy the sandbox then."""
+        Raises EngineFailure if the runner does not confirm within five seconds: destroy the sandbox then."""
         number, channel = self._connection.open()
         try:
             self._connection.send(encode(frames.KILL, number))
