@@ -11,7 +11,7 @@ import pytest
 
 from tests.conftest import Serve
 from tests.support.calls import execute, refusal
-from tests.support.server import KEY, Server, free_port
+from tests.support.server import KEY, Server
 
 ROUTES = [
     ("POST", "/execute"),
@@ -107,10 +107,6 @@ def test_listens_on_loopback_alone_unless_told(server: Server) -> None:
         client.get(f"http://[::1]:{port}/health")
 
 
-def test_says_where_it_listens(server: Server) -> None:
-    assert server.url.removeprefix("http://") in server.log_text()
-
-
 @pytest.mark.parametrize(
     ("config", "named"),
     [
@@ -123,7 +119,7 @@ def test_says_where_it_listens(server: Server) -> None:
 def test_a_wrong_configuration_stops_the_start(tmp_path: Path, config: str, named: str) -> None:
     file = tmp_path / "config.json"
     file.write_text(config)
-    command = [sys.executable, "-m", "isol8", "serve", "--config", str(file), "--port", str(free_port())]
+    command = [sys.executable, "-m", "isol8", "serve", "--config", str(file), "--port", "0"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=240, cwd=tmp_path, check=False)
     assert done.returncode != 0
     assert named in done.stderr

@@ -14,7 +14,7 @@ import pytest
 from isol8.kernel import cgroups
 from tests.conftest import Serve
 from tests.support.calls import execute
-from tests.support.server import free_port, serving
+from tests.support.server import serving
 
 # Runs what follows where the cgroup file systems are out of sight.
 NO_CGROUPS = ("unshare", "--mount", "sh", "-c", 'mount -t tmpfs none /sys/fs/cgroup && exec "$@"', "sh")
@@ -29,7 +29,7 @@ NO_ADMINISTRATION = ("setpriv", "--bounding-set=-sys_admin", "--inh-caps=-sys_ad
 def _run(wrapper: tuple[str, ...], *arguments: str, directory: Path) -> subprocess.CompletedProcess[str]:
     if os.geteuid() != 0:
         pytest.skip("the native engine needs root")
-    environment = {**os.environ, "ISOL8_PORT": str(free_port()), "ISOL8_API_KEY": "key"}
+    environment = {**os.environ, "ISOL8_PORT": "0", "ISOL8_API_KEY": "key"}
     command = [*wrapper, sys.executable, "-m", "isol8", *arguments]
     return subprocess.run(command, capture_output=True, text=True, timeout=240, env=environment, cwd=directory)
 

@@ -16,7 +16,7 @@ import pytest
 from tests.conftest import Serve
 from tests.support import daemon, machine
 from tests.support.calls import execute, refused
-from tests.support.server import Server, free_port
+from tests.support.server import Server
 
 POOL = {"python": 1, "bash": 0, "node": 0, "bun": 0, "deno": 0}
 FILTERED = {"policy": {"networks": ["none", "filtered"]}, "pool": POOL}
@@ -156,7 +156,7 @@ def test_sessions_leave_no_directory(client: httpx.Client, filtering: Server) ->
 def test_a_daemon_that_shares_no_files(serve: Serve, tmp_path: Path) -> None:
     """Where a filtered network is promised the server does not start; else it does, and can install no packages."""
     environment = {
-        "ISOL8_PORT": str(free_port()),
+        "ISOL8_PORT": "0",
         "ISOL8_API_KEY": "key",
         "ISOL8_ENGINE": "docker",
         "ISOL8_POLICY_NETWORKS": "none,filtered",
