@@ -43,7 +43,7 @@ test-v2: setup ## the tests of cgroups once more, on version 2: in an emulated m
 	if [ $$status = 77 ] && [ "$$CI" != true ]; then \
 	    echo 'isol8: the tests on cgroup version 2 are skipped'; \
 	else \
-	    ISOL8_DATA_DIR=/run/isol8 scripts/on-cgroup-v2 2700 $(BIN)/python -m pytest -n 2 --dist worksteal \
+	    ISOL8_DATA_DIR=/run/isol8 scripts/on-cgroup-v2 5400 $(BIN)/python -m pytest -n 2 --dist worksteal \
 	        -p no:schemathesis -p no:hypothesispytest -m cgroup \
 	        $(V2_TESTS); \
 	fi

@@ -111,7 +111,7 @@ def session(client: httpx.Client) -> Iterator[str]:
 
 @cache
 def _ready(url: str, key: str) -> dict[str, Any]:
-    answer = httpx.get(f"{url}/runtimes", headers={"Authorization": f"Bearer {key}"}, trust_env=False)
+    answer = httpx.get(f"{url}/runtimes", headers={"Authorization": f"Bearer {key}"}, trust_env=False, timeout=60)
     assert answer.status_code == 200, answer.text
     return {entry["name"]: entry for entry in answer.json()["runtimes"]}
 

@@ -33,7 +33,6 @@ from isol8.packages.client import KeeperClient
 from isol8.packages.index import read_machine_index
 from isol8.packages.shares import Share
 from isol8.parts import (
-    LOCAL_SOCKETS,
     beside,
     can_install,
     has_store,
@@ -68,9 +67,7 @@ def serve(config: Config, announce: Callable[[str, int], None]) -> int:
     client = os.geteuid() or NOBODY  # whom the API process becomes
     with supervise(config, owner, index, outlive=True) as supervision:
         listener = _listen(config.host, config.port)
-        (engine_listener, proxy_listener, keeper_listener, builds_listener), addresses = zip(
-            *(listen_locally(*each) for each in LOCAL_SOCKETS), strict=True
-        )
+        (engine_listener, proxy_listener, keeper_listener, builds_listener), addresses = listen_locally()
         filtered = Network.FILTERED in config.policy.networks
         packages = config.policy.packages and available() and has_store(config)
 
@@ -79,7 +76,7 @@ def serve(config: Config, announce: Callable[[str, int], None]) -> int:
             greet = None if api.restarts else lambda: announce(*listener.getsockname()[:2])
             user = os.geteuid()
             executables = can_install(config, supervision.installed)
-            source = PackageSource(KeeperClient(addresses[2]), Egress(addresses[3], user), index, executables)
+            source = PackageSource(KeeperClient(addresses[2], user), Egress(addresses[3], user), index, executables)
             application = create_api(
                 config,
                 SupervisedEngine(addresses[0], user),

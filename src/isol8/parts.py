@@ -36,7 +36,7 @@ _LOG = logging.getLogger("isol8")
 _PROXY_USER, _BUILDS_PROXY_USER = 1_899_999_999, 1_899_999_997
 _counter = count(1)  # of the sockets of this process
 _blocks: list[list[int]] = []  # the processes of each block of `beside`
-LOCAL_SOCKETS = (
+_LOCAL_SOCKETS = (
     ("supervisor", socket.SOCK_SEQPACKET),
     ("proxy", socket.SOCK_STREAM),
     ("keeper", socket.SOCK_STREAM),
@@ -72,7 +72,7 @@ def beside(config: Config, *, builder: bool = False) -> Iterator[Parts]:
         supervision = undo.enter_context(supervise(config, owner, index, outlive=False))
         _blocks.append(children)
         undo.callback(_leave, children, supervision)
-        listeners, addresses = zip(*(listen_locally(*each) for each in LOCAL_SOCKETS), strict=True)
+        listeners, addresses = listen_locally()
         with ExitStack() as opened:
             for listener in listeners:
                 opened.enter_context(listener)
@@ -84,7 +84,7 @@ def beside(config: Config, *, builder: bool = False) -> Iterator[Parts]:
                 children.append(start_builds_proxy(listeners[3], owner, config, user))
         egress = Egress(addresses[1], user)
         executables = can_install(config, supervision.installed)
-        source = PackageSource(KeeperClient(addresses[2]), Egress(addresses[3], user), index, executables)
+        source = PackageSource(KeeperClient(addresses[2], user), Egress(addresses[3], user), index, executables)
         yield Parts(
             SupervisedEngine(addresses[0], user),
             supervision.installed,
@@ -107,13 +107,17 @@ def _leave(children: list[int], supervision: Supervision) -> None:
         supervision.sweep()
 
 
-def listen_locally(name: str, kind: socket.SocketKind) -> tuple[socket.socket, str]:
-    """The socket of another process. An abstract address: there is no file to leave behind, or to be replaced."""
-    listener = socket.socket(socket.AF_UNIX, kind)
-    address = f"\0isol8-{name}-{os.getpid()}-{next(_counter)}"
-    listener.bind(address)
-    listener.listen()
-    return listener, address
+def listen_locally() -> tuple[list[socket.socket], list[str]]:
+    """The sockets of the supervisor, the proxies and the keeper, and where they are. The addresses are abstract: there
+    is no file to leave behind, or to be replaced."""
+    listeners, addresses = [], []
+    for name, kind in _LOCAL_SOCKETS:
+        listener, address = socket.socket(socket.AF_UNIX, kind), f"\0isol8-{name}-{os.getpid()}-{next(_counter)}"
+        listener.bind(address)
+        listener.listen()
+        listeners.append(listener)
+        addresses.append(address)
+    return listeners, addresses
 
 
 def start_proxy(listener: socket.socket, owner: int, client: int) -> int:

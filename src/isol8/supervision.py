@@ -110,18 +110,28 @@ def supervise(config: Config, owner: int, index: MachineIndex, *, outlive: bool)
         )
 
 
-def examine(config: Config) -> tuple[list[Layer], dict[str, Install]]:
-    """What the isolation layers of the configured engine are worth here, found out as a server's start would, and the
-    runtimes that its sandboxes would have. Raises EngineFailure when no sandbox can be made."""
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """What the isolation layers of an engine are worth, and the runtimes that its sandboxes would have. `boots`: why
+    one that the engine could copy into sandboxes boots in each of them; empty for one that is copied."""
+
+    layers: list[Layer]
+    installed: dict[str, Install]
+    boots: dict[str, str]
+
+
+def examine(config: Config) -> Findings:
+    """What there is for the configured engine here, found out as a server's start would. Raises EngineFailure when no
+    sandbox can be made."""
     if config.engine is EngineName.DOCKER:
-        return asyncio.run(_examine_docker(config))
+        return Findings(*asyncio.run(_examine_docker(config)), {})
     installed = find_installed(config.data_dir)
     with allotted(os.getpid()) as hierarchy:
         if config.engine is EngineName.GVISOR:
-            return asyncio.run(_examine_gvisor(config, installed, hierarchy)), installed
+            return Findings(asyncio.run(_examine_gvisor(config, installed, hierarchy)), installed, {})
         from isol8.engines.native.unprivileged import take_standing
 
-        return asyncio.run(_examine_native(installed, hierarchy, take_standing())), installed
+        return asyncio.run(_examine_native(installed, hierarchy, take_standing()))
 
 
 def _common(config: Config, owner: int) -> dict[str, Any]:
@@ -259,18 +269,23 @@ async def _look_at_image(config: Config) -> tuple[str, dict[str, Install]]:
     }
 
 
-async def _examine_native(installed: dict[str, Install], hierarchy: Hierarchy, standing: Any) -> list[Layer]:
+async def _examine_native(installed: dict[str, Install], hierarchy: Hierarchy, standing: Any) -> Findings:
     from isol8.engines.native.examination import prepare
     from isol8.engines.native.sandboxes import Sandboxes
 
     owner, own = os.getpid(), _machine_runtimes(installed)
     python = installed["python"].executable if "python" in installed else ""
     sandboxes, layers = await prepare(
-        lambda means: Sandboxes(owner, python, own["prefixes"], {}, means), owner, hierarchy, standing
+        lambda means: Sandboxes(owner, python, own["prefixes"], own["environment"], means), owner, hierarchy, standing
     )
-    if sandboxes:
+    if sandboxes is None:
+        return Findings(layers, installed, {})
+    try:
+        boots = {name: RUNTIMES[name].boot(install) for name, install in installed.items()}
+        asked = {name: dataclasses.asdict(boot) for name, boot in boots.items() if boot.copied}
+        return Findings(layers, installed, {name: await sandboxes.copying_problem(asked[name]) for name in asked})
+    finally:
         await sandboxes.close()
-    return layers
 
 
 async def _examine_gvisor(config: Config, installed: dict[str, Install], hierarchy: Hierarchy) -> list[Layer]:

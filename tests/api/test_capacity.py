@@ -41,7 +41,7 @@ def test_a_full_queue_is_503_with_retry_after(narrow: Server) -> None:
             streamed = client.post("/execute/stream", json=body("print('too many')"))
             refusal(streamed, 503)
             assert _retry_after(streamed) >= 1
-        served = [call.result(60) for call in calls if call.result(60).status_code == 200]
+        served = [call.result() for call in calls if call.result().status_code == 200]
         assert [answer.json()["stdout"] for answer in served] == ["waited\n"]
         assert execute(client, "print('room again')")["stdout"] == "room again\n"
 
@@ -55,9 +55,9 @@ def test_sessions_queue_too(narrow: Server) -> None:
 
 
 def test_a_key_over_its_rate_is_429_with_retry_after(serve: Serve) -> None:
-    running = serve({"policy": {"requestsPerMinute": 3}, "apiKeys": ["key-one", "key-two"]}, key=None)
+    running = serve({"policy": {"requestsPerMinute": 1}, "apiKeys": ["key-one", "key-two"]}, key=None)
     with running.client("key-one") as client, running.client("key-two") as other:
-        answers = [client.post("/execute", json=body("print(1)")) for _ in range(8)]
+        answers = [client.post("/execute", json=body("print(1)")) for _ in range(4)]
         limited = [answer for answer in answers if answer.status_code != 200]
         assert limited
         assert answers[0].status_code == 200

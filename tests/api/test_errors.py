@@ -52,7 +52,7 @@ def test_json_is_read_whatever_the_content_type_says(client: httpx.Client) -> No
 
 def test_body_over_the_limit_by_its_length(client: httpx.Client, server: Server) -> None:
     """Refused by what its head says: the body need not be sent."""
-    with socket.create_connection(("127.0.0.1", int(server.url.rpartition(":")[2])), timeout=20) as connection:
+    with socket.create_connection(("127.0.0.1", int(server.url.rpartition(":")[2])), timeout=120) as connection:
         lines = [
             "POST /execute HTTP/1.1",
             "Host: x",
@@ -120,7 +120,7 @@ def test_runtimes_are_listed(client: httpx.Client) -> None:
 
 
 def test_what_is_not_http_is_answered_in_json(server: Server) -> None:
-    with socket.create_connection(("127.0.0.1", httpx.URL(server.url).port or 0), timeout=20) as connection:
+    with socket.create_connection(("127.0.0.1", httpx.URL(server.url).port or 0), timeout=120) as connection:
         connection.sendall(b"GET / SMTP/9\r\nx\r\n\r\n")
         answer = b"".join(iter(lambda: connection.recv(4096), b""))
     head, _, content = answer.partition(b"\r\n\r\n")

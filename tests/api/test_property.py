@@ -28,7 +28,7 @@ def test_no_answer_that_the_document_does_not_name(server: Server, tmp_path: Pat
         "--continue-on-failure",
         "--no-color",
     ]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=300)
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=600)
     assert done.returncode == 0, done.stdout[-8000:]
     assert "passed" in done.stdout, done.stdout[-8000:]
     assert "Traceback" not in server.log_text(), server.log_text()

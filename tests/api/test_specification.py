@@ -42,7 +42,7 @@ TIMESTAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
 
 
 def test_health_needs_no_key(client: httpx.Client) -> None:
-    answer = httpx.get(f"{client.base_url}/health", trust_env=False)
+    answer = httpx.get(f"{client.base_url}/health", trust_env=False, timeout=60)
     assert answer.status_code == 200
     assert answer.json()["status"] == "ok"
     assert re.match(r"\d+\.\d+\.\d+", answer.json()["version"])

@@ -8,7 +8,7 @@ import time
 import httpx
 import pytest
 
-from tests.support.calls import Json, body, events, joined, parse_events, refusal
+from tests.support.calls import Json, body, events, joined, parse_events, refusal, with_time_enough
 from tests.support.programs import EXIT_3, HELLO
 
 
@@ -39,8 +39,8 @@ def test_headers_and_exact_bytes(client: httpx.Client) -> None:
 
 def test_events_come_as_the_program_writes(client: httpx.Client) -> None:
     """The program waits on a pipe nobody writes to after its first line: only a flushed event gets that to us."""
-    code = "print('first', flush=True)\nimport time\ntime.sleep(60)"
-    with client.stream("POST", "/execute/stream", json=body(code, timeoutMs=60000)) as answer:
+    code = "print('first', flush=True)\nimport time\ntime.sleep(3600)"
+    with client.stream("POST", "/execute/stream", json=body(code)) as answer:
         assert next(parse_events(answer.iter_lines())) == {"type": "stdout", "data": "first\n"}
 
 
@@ -52,10 +52,13 @@ def test_a_session_is_ignored(client: httpx.Client, session: str) -> None:
 
 
 def test_timeout_is_error_then_exit_137(client: httpx.Client) -> None:
-    received = events(client, body("print('before', flush=True)\nwhile True: pass", timeoutMs=400))
+    def run(timeout_ms: int) -> list[Json]:
+        return events(client, body("print('before', flush=True)\nwhile True: pass", timeoutMs=timeout_ms))
+
+    received, timeout_ms = with_time_enough(run, lambda received: received[0]["type"] == "stdout")
     assert joined(received, "stdout") == "before\n"
     assert [event["type"] for event in received[-2:]] == ["error", "exit"]
-    assert "400 ms" in received[-2]["data"]
+    assert f"{timeout_ms} ms" in received[-2]["data"]
     assert received[-1]["data"] == "137"
     assert [event["type"] for event in received].count("exit") == 1
 
@@ -104,15 +107,11 @@ def test_refusals_come_before_any_event(client: httpx.Client, sent: Json, status
 def test_a_silent_program_is_kept_alive_with_comments(client: httpx.Client) -> None:
     """One comment line every 15 seconds of silence, so that nothing between us and the client hangs up."""
     code = "import time; time.sleep(17); print('done')"
-    start, comments = time.monotonic(), []
-    with client.stream("POST", "/execute/stream", json=body(code, timeoutMs=60000)) as answer:
-        lines = []
-        for line in answer.iter_lines():
-            lines.append(line)
-            if line.startswith(":"):
-                comments.append(time.monotonic() - start)
-    assert len(comments) == 1
-    assert comments[0] > 14
+    begun = time.monotonic()
+    with client.stream("POST", "/execute/stream", json=body(code)) as answer:
+        lines = list(answer.iter_lines())
+    comments = [line for line in lines if line.startswith(":")]
+    assert 1 <= len(comments) <= (time.monotonic() - begun) / 14
     assert list(parse_events(iter(lines))) == [{"type": "stdout", "data": "done\n"}, {"type": "exit", "data": "0"}]
 
 

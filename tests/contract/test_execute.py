@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from tests.support import programs
-from tests.support.calls import body, execute, refused, stdout
+from tests.support.calls import Json, body, execute, refused, stdout, with_time_enough
 
 PLAIN = {
     "stdout",
@@ -61,8 +61,9 @@ def test_timestamp_duration_and_usage(client: httpx.Client) -> None:
     assert 600 <= result["durationMs"] <= (after - before) / millisecond
     usage = result["usage"]
     assert {name: type(value) for name, value in usage.items()} == {"cpuMs": int, "wallMs": int, "peakMemoryBytes": int}
-    assert 290 <= usage["cpuMs"] <= usage["wallMs"]
-    assert abs(usage["wallMs"] - result["durationMs"]) <= 100
+    # The kernels' ways of counting differ a little, and half of what was burned is enough to tell it from nothing.
+    assert 150 <= usage["cpuMs"] <= usage["wallMs"]
+    assert usage["wallMs"] == result["durationMs"]
     assert 1 << 20 < usage["peakMemoryBytes"] < 512 << 20
 
 
@@ -130,8 +131,13 @@ def test_a_failing_setup_script_is_a_500_that_says_so(client: httpx.Client) -> N
 
 def test_a_setup_script_that_hangs_ends(client: httpx.Client) -> None:
     """It does not count against the program's time, but has a limit of its own."""
-    result = execute(client, "print('ran')", setupScript="sleep 0.6", timeoutMs=500)
-    assert (result["stdout"], result["timedOut"]) == ("ran\n", False)
+
+    def run(timeout_ms: int) -> Json:
+        script = f"sleep {timeout_ms / 900}"
+        return execute(client, "print('ran')", setupScript=script, timeoutMs=timeout_ms)
+
+    result, _ = with_time_enough(run, lambda result: not result["timedOut"])
+    assert result["stdout"] == "ran\n"
 
 
 def test_workdir(client: httpx.Client, runtime: str) -> None:

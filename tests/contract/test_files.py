@@ -111,6 +111,15 @@ def test_a_full_sandbox_is_507_and_nothing_is_half_written(client: httpx.Client,
     assert (result["stdout"], result["stderr"]) == ("['kept', 'main.py']\n", "")
 
 
+@pytest.mark.parametrize("path", ["/sandbox/large", "/tmp/large"])
+def test_more_than_the_memory_is_507_too(client: httpx.Client, session: str, path: str) -> None:
+    """Before any of it is sent: the kernel might end the session for it."""
+    options = {"memoryLimit": "64m", "sandboxSize": "256m", "tmpSize": "256m"}
+    execute(client, "open('kept', 'w').write('kept')", sessionId=session, options=options)
+    refusal(upload(client, session, path, bytes(80 << 20)), 507)
+    assert download(client, session, "/sandbox/kept") == b"kept"
+
+
 def test_four_concurrent_uploads_leave_four_intact_files(client: httpx.Client, live: str) -> None:
     contents = [hashlib.sha512(bytes([n])).digest() * (1 << 14) for n in range(4)]
     barrier = threading.Barrier(4)

@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from tests.support import programs
-from tests.support.calls import execute, stdout
+from tests.support.calls import execute, out_of_time, stdout
 
 
 @pytest.mark.parametrize("given", ["", "input data", "lines\nand ünïcödé 🙂\n", "no newline\0nul"])
@@ -141,8 +141,9 @@ def test_output_paths_that_cannot_be_read(client: httpx.Client) -> None:
 def test_output_paths_after_failure_and_timeout(client: httpx.Client) -> None:
     code = "open('/tmp/out', 'w').write('kept')\n"
     assert execute(client, code + "raise SystemExit(3)", outputPaths=["/tmp/out"])["files"] == {"/tmp/out": "a2VwdA=="}
-    result = execute(client, code + "while True: pass", outputPaths=["/tmp/out"], timeoutMs=500)
-    assert (result["timedOut"], result["files"]) == (True, {"/tmp/out": "a2VwdA=="})
+    code += "print('written', flush=True)\nwhile True: pass"
+    result, _ = out_of_time(client, code, came_far=lambda result: result["stdout"], outputPaths=["/tmp/out"])
+    assert result["files"] == {"/tmp/out": "a2VwdA=="}
 
 
 def test_no_files_field_unless_asked(client: httpx.Client) -> None:

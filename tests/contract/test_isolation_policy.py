@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ import pytest
 from isol8.kernel import cgroups
 from tests.conftest import Serve
 from tests.support.calls import execute
-from tests.support.server import free_port, serving
+from tests.support.server import serving
 
 # Runs what follows where the cgroup file systems are out of sight.
 NO_CGROUPS = ("unshare", "--mount", "sh", "-c", 'mount -t tmpfs none /sys/fs/cgroup && exec "$@"', "sh")
@@ -28,7 +29,7 @@ NO_ADMINISTRATION = ("setpriv", "--bounding-set=-sys_admin", "--inh-caps=-sys_ad
 def _run(wrapper: tuple[str, ...], *arguments: str, directory: Path) -> subprocess.CompletedProcess[str]:
     if os.geteuid() != 0:
         pytest.skip("the native engine needs root")
-    environment = {**os.environ, "ISOL8_PORT": str(free_port()), "ISOL8_API_KEY": "key"}
+    environment = {**os.environ, "ISOL8_PORT": "0", "ISOL8_API_KEY": "key"}
     command = [*wrapper, sys.executable, "-m", "isol8", *arguments]
     return subprocess.run(command, capture_output=True, text=True, timeout=240, env=environment, cwd=directory)
 
@@ -66,6 +67,23 @@ def test_doctor_finds_every_layer_here(tmp_path: Path) -> None:
     report = json.loads(done.stdout)
     assert report["starts"] is True
     assert [layer["name"] for layer in report["layers"] if not layer["enforced"]] == []
+
+
+@pytest.mark.parametrize(
+    ("wrapper", "detail"), [((), ""), (NO_CGROUPS, "not enforced: memory-limit")], ids=["all", "few"]
+)
+def test_doctor_says_whether_node_is_copied(
+    require: Callable[[str], None], wrapper: tuple[str, ...], detail: str, tmp_path: Path
+) -> None:
+    """Which no layer depends on, and how fast it starts does."""
+    require("node")
+    report = json.loads(_run(wrapper, "doctor", "--json", directory=tmp_path).stdout)
+    runtimes = {runtime["name"]: runtime for runtime in report["runtimes"]}
+    assert runtimes["node"]["copied"] is not bool(detail)
+    assert runtimes["node"]["detail"].startswith(detail)
+    assert "copied" not in runtimes["python"]
+    said = _run(wrapper, "doctor", directory=tmp_path).stdout
+    assert (f"boots in every sandbox: {detail}" if detail else "booted once, and copied") in said
 
 
 if cgroups.find().version == 2:  # on version 1 groups can be made below any other

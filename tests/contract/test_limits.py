@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import httpx
 import pytest
 
@@ -29,11 +31,13 @@ def _share(result: dict[str, dict[str, int]]) -> float:
 
 
 def test_half_a_core(client: httpx.Client) -> None:
-    results = [execute(client, BURN.format(seconds=1.0), options={"cpuLimit": 0.5}) for _ in range(3)]
-    shares = [_share(result) for result in results]
-    # Others may want the processor too, but hardly every time.
-    assert max(shares) > 0.2, shares
-    assert all(share < 0.65 for share in shares), shares
+    def share(limit: float) -> float:
+        return _share(execute(client, BURN.format(seconds=2.0), options={"cpuLimit": limit}))
+
+    with ThreadPoolExecutor(2) as pool:  # side by side, so that what others take of the processor is taken of both
+        half, whole = pool.map(share, (0.5, 1))
+    assert half < 0.65, (half, whole)
+    assert half > 0.2 * whole, (half, whole)
 
 
 def test_a_tenth_of_a_core(client: httpx.Client) -> None:
@@ -68,9 +72,7 @@ def test_children_share_the_memory_limit(client: httpx.Client) -> None:
 def test_files_in_memory_count_as_memory(client: httpx.Client, path: str) -> None:
     """Either the file system is full or the memory: never more than the memory limit of both together."""
     options = {"memoryLimit": "64m", "sandboxSize": "256m", "tmpSize": "256m"}
-    answer = client.post(
-        "/execute", json=body(FILL.format(path=path, most=200 * MIB), options=options, timeoutMs=60000)
-    )
+    answer = client.post("/execute", json=body(FILL.format(path=path, most=200 * MIB), options=options))
     if answer.status_code == 200:
         assert int(answer.json()["stdout"].split()[-1]) <= 64 * MIB
     else:
@@ -81,7 +83,7 @@ def test_files_in_memory_count_as_memory(client: httpx.Client, path: str) -> Non
 def test_sizes_of_the_writable_directories(client: httpx.Client, path: str, option: str) -> None:
     for megabytes in (8, 24):
         options = {option: f"{megabytes}m", "memoryLimit": "256m"}
-        result = execute(client, FILL.format(path=path, most=100 * MIB), options=options, timeoutMs=60000)
+        result = execute(client, FILL.format(path=path, most=100 * MIB), options=options)
         full, written = result["stdout"].strip().splitlines()
         assert full == "True No space left on device"
         assert 0.9 * megabytes * MIB <= int(written) <= megabytes * MIB
@@ -94,7 +96,7 @@ def test_number_of_files_is_bounded(client: httpx.Client) -> None:
         "    for n in range(2_000_000): os.close(os.open(f'/tmp/{n}', os.O_CREAT | os.O_WRONLY))\n"
         "except OSError as error: print(error.strerror)"
     )
-    answer = client.post("/execute", json=body(code, options={"memoryLimit": "128m"}, timeoutMs=60000))
+    answer = client.post("/execute", json=body(code, options={"memoryLimit": "128m"}))
     if answer.status_code == 200:
         assert answer.json()["stdout"] == "No space left on device\n", answer.text
     else:
@@ -107,7 +109,7 @@ def test_processes(client: httpx.Client) -> None:
         "made = 0\n"
         "try:\n"
         "    while made < 200:\n"
-        "        if os.fork() == 0: time.sleep(30); os._exit(0)\n"
+        "        if os.fork() == 0: time.sleep(3600); os._exit(0)\n"
         "        made += 1\n"
         "except BlockingIOError as error: print(error.strerror)\n"
         "print(made)"
@@ -138,7 +140,7 @@ def test_a_fork_bomb_ends_with_its_execution(client: httpx.Client) -> None:
 
 def test_a_large_allowance_is_usable(client: httpx.Client) -> None:
     code = "x = b'x' * (400 << 20); print(len(x))"
-    assert stdout(client, code, options={"memoryLimit": "512m"}, timeoutMs=60000) == f"{400 << 20}\n"
+    assert stdout(client, code, options={"memoryLimit": "512m"}) == f"{400 << 20}\n"
 
 
 def test_limits_of_one_request_are_not_those_of_the_next(client: httpx.Client) -> None:

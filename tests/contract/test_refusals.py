@@ -178,9 +178,9 @@ def test_request_timeout_is_under_the_policy_too(client: httpx.Client) -> None:
 
 @pytest.fixture(scope="module")
 def strict(serve: Serve) -> Server:
-    """Small ceilings, and defaults at them."""
+    """Small ceilings, and defaults at them; of time, below."""
     policy = {
-        "timeoutMs": 2000,
+        "timeoutMs": 60_000,
         "memoryLimit": "128m",
         "cpuLimit": 0.5,
         "pidsLimit": 32,
@@ -188,13 +188,13 @@ def strict(serve: Serve) -> Server:
         "tmpSize": "16m",
         "maxOutputSize": "10k",
     }
-    return serve({"policy": policy, "defaults": {**policy, "network": "none"}})
+    return serve({"policy": policy, "defaults": {**policy, "timeoutMs": 2000, "network": "none"}})
 
 
 @pytest.mark.parametrize(
     ("within", "beyond"),
     [
-        ({"timeoutMs": 2000}, {"timeoutMs": 2001}),
+        ({"timeoutMs": 60_000}, {"timeoutMs": 60_001}),
         ({"memoryLimit": "128M"}, {"memoryLimit": "129m"}),
         ({"cpuLimit": 0.5}, {"cpuLimit": 0.6}),
         ({"pidsLimit": 32}, {"pidsLimit": 33}),
@@ -205,7 +205,7 @@ def strict(serve: Serve) -> Server:
 )
 def test_ceilings_of_a_configured_policy(strict: Server, within: Json, beyond: Json) -> None:
     with strict.client() as client:
-        assert execute(client, "print(1)", options=within)["stdout"] == "1\n"
+        assert execute(client, "print(1)", options={"timeoutMs": 60_000} | within)["stdout"] == "1\n"
         refused(client, 403, body("1", options=beyond), mentions=next(iter(beyond)))
 
 
@@ -214,4 +214,4 @@ def test_configured_defaults_apply(strict: Server) -> None:
         result = execute(client, "while True: pass")
         assert (result["timedOut"], result["exitCode"]) == (True, 137)
         assert "2000 ms" in result["stderr"]
-        assert execute(client, "print('x' * 20000)")["truncated"]
+        assert execute(client, "print('x' * 20000)", timeoutMs=60_000)["truncated"]

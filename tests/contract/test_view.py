@@ -126,7 +126,7 @@ def test_signals_are_default_however_the_server_was_started(serve: Serve) -> Non
         _assert_default_signals(_json(client, SIGNALS))
         printed = stdout(client, "grep -E 'Sig(Ign|Blk)' /proc/self/status | cut -f2 | tr '\\n' ' '", "bash")
         assert [int(mask, 16) for mask in printed.split()] == [0, 0]
-        interrupted = execute(client, "import os, time; os.kill(os.getpid(), 2); time.sleep(30)")
+        interrupted = execute(client, "import os, time; os.kill(os.getpid(), 2); time.sleep(3600)")
         assert interrupted["stderr"].endswith("KeyboardInterrupt\n")
         assert execute(client, "while True: pass", timeoutMs=300)["timedOut"]
 
@@ -139,7 +139,7 @@ def test_ids_of_processes(client: httpx.Client) -> None:
 def test_kill_0_reaches_the_programs_own_group_alone(client: httpx.Client) -> None:
     code = (
         "import os, signal, subprocess\n"
-        "child = subprocess.Popen(['sleep', '60'])\n"
+        "child = subprocess.Popen(['sleep', '3600'])\n"
         "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
         "os.kill(0, signal.SIGTERM)\n"
         "print(child.wait(), flush=True)\n"

@@ -21,7 +21,7 @@ COMMANDS = {
     "deno": ("/opt/isol8/deno/bin/deno", "deno", "run", "-A"),
     "bash": ("/usr/bin/bash", "bash"),
 }
-SECONDS = 60
+SECONDS = 300
 
 
 @dataclass(frozen=True)

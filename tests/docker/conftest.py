@@ -94,6 +94,6 @@ async def lab(tmp_path: Path, patience_s: float) -> AsyncIterator[Lab]:
     yield made
     await made.engine.close()
     supervisor.terminate()
-    await asyncio.to_thread(supervisor.wait, 30)
+    await asyncio.to_thread(supervisor.wait, 120)
     listener.close()
     assert not daemon.containers(os.getpid())

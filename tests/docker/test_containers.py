@@ -107,7 +107,7 @@ async def test_a_killed_supervisor_leaves_no_container(lab: Lab) -> None:
         await lab.create()
     assert len(daemon.containers(os.getpid())) == 2
     lab.supervisor.kill()
-    await asyncio.to_thread(machine.until, lambda: not daemon.containers(os.getpid()), "they are gone", 20)
+    await asyncio.to_thread(machine.until, lambda: not daemon.containers(os.getpid()), "they are gone")
 
 
 @contextmanager

@@ -14,7 +14,7 @@ import pytest
 from tests.conftest import Serve
 from tests.support import daemon, dockerd, machine
 from tests.support.calls import body
-from tests.support.server import Server
+from tests.support.server import STOP_SECONDS, Server
 
 CLIENTS = 50
 SECONDS = float(os.environ.get("CROWD_SECONDS", "12"))
@@ -23,7 +23,7 @@ POOL = {"python": 4, "bash": 0, "node": 0, "bun": 0, "deno": 0}
 
 def _one_client(server: Server, number: int, until: float) -> list[httpx.Response]:
     answers: list[httpx.Response] = []
-    with server.client(seconds=120) as client:
+    with server.client() as client:
         while not answers or time.monotonic() < until:
             answers.append(client.post("/execute", json=body(f"print({number})")))
     return answers
@@ -45,7 +45,7 @@ def _crowd(server: Server, until: float, disturb: Callable[[], int]) -> tuple[li
     with ThreadPoolExecutor(CLIENTS + 1) as threads:
         disturbing = threads.submit(disturb)
         work = [threads.submit(_one_client, server, number, until) for number in range(CLIENTS)]
-        answers = {number: each.result(SECONDS + 180) for number, each in enumerate(work)}
+        answers = {number: each.result() for number, each in enumerate(work)}
     assert all(answers.values()), "somebody was never answered"
     failed = []
     for number, each in answers.items():
@@ -61,13 +61,13 @@ def _crowd(server: Server, until: float, disturb: Callable[[], int]) -> tuple[li
 def _recovers(server: Server, host: str) -> None:
     """It works again, and has its warm pool and nothing else; and nothing when it has stopped."""
     with server.client() as client:
-        machine.until(lambda: client.post("/execute", json=body("print(1)")).status_code == 200, "an answer", 60)
+        machine.until(lambda: client.post("/execute", json=body("print(1)")).status_code == 200, "an answer")
     machine.until(
         lambda: len(daemon.containers(server.pid, host)) == POOL["python"],
         lambda: f"the warm pool alone: {len(daemon.containers(server.pid, host))} containers",
     )
     server.process.terminate()
-    server.process.wait(60)
+    server.process.wait(STOP_SECONDS)
     assert daemon.containers(server.pid, host) == []
 
 

@@ -14,7 +14,6 @@ import pytest
 from tests.conftest import Serve
 from tests.support import daemon, dockerd
 from tests.support.calls import body, execute, refusal, refused
-from tests.support.server import free_port
 
 GREEDY = """\
 ENTRYPOINT ["false"]
@@ -100,10 +99,10 @@ def test_an_image_with_fewer_runtimes(serve: Serve, images: dict[str, str]) -> N
 
 
 def _serve(directory: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    known = {**os.environ, "ISOL8_PORT": str(free_port()), "ISOL8_API_KEY": "key", "ISOL8_ENGINE": "docker"}
+    known = {**os.environ, "ISOL8_PORT": "0", "ISOL8_API_KEY": "key", "ISOL8_ENGINE": "docker"}
     command = [sys.executable, "-m", "isol8", "serve"]
     return subprocess.run(
-        command, capture_output=True, text=True, timeout=60, env=known | environment, cwd=directory, check=False
+        command, capture_output=True, text=True, timeout=300, env=known | environment, cwd=directory, check=False
     )
 
 

@@ -62,7 +62,7 @@ async def test_what_is_not_noted_down_is_not_kept(lab: Lab) -> None:
     await lab.engine.keep(await lab.create(), NOTE)
     await lab.lose_client()
     assert await lab.engine.kept() == []
-    await asyncio.to_thread(machine.until, lambda: not daemon.containers(os.getpid()), "they are gone", 20)
+    await asyncio.to_thread(machine.until, lambda: not daemon.containers(os.getpid()), "they are gone")
 
 
 LOUD = """
@@ -161,7 +161,7 @@ async def test_it_ends_when_nobody_comes(lab: Lab, patience_s: float) -> None:
     running = asyncio.create_task(python(before, "while True: pass"))
     await lab.engine.close()
     await asyncio.gather(running, return_exceptions=True)
-    await asyncio.to_thread(machine.until, lambda: not daemon.containers(os.getpid()), "it is gone", 30)
+    await asyncio.to_thread(machine.until, lambda: not daemon.containers(os.getpid()), "it is gone")
     await asyncio.to_thread(machine.until, lambda: not machine.running(mark), "it has ended")
     await lab.lose_client()
     with pytest.raises(EngineFailure):

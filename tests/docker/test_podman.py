@@ -14,7 +14,7 @@ import pytest
 from tests.conftest import Serve
 from tests.support import daemon, dockerd, machine, podman
 from tests.support.calls import body, execute, refusal, refused
-from tests.support.server import Server
+from tests.support.server import STOP_SECONDS, Server
 
 POOL = {"python": 1, "bash": 0, "node": 0, "bun": 0, "deno": 0}
 
@@ -36,7 +36,7 @@ def running(address: str, serve: Serve) -> Server:
 
 @pytest.fixture(scope="module")
 def client(running: Server) -> Iterator[httpx.Client]:
-    with running.client(seconds=120) as made:
+    with running.client() as made:
         yield made
 
 
@@ -63,7 +63,7 @@ def test_limits(client: httpx.Client) -> None:
     fill = "open('x', 'wb').write(bytes(8 << 20))"
     assert execute(client, fill, options={"sandboxSize": "4m"})["exitCode"] == 1
     assert execute(client, fill, options={"sandboxSize": "16m"})["exitCode"] == 0
-    many = "import subprocess\ntry:\n    for _ in range(50): subprocess.Popen(['sleep', '9'])\n"
+    many = "import subprocess\ntry:\n    for _ in range(50): subprocess.Popen(['sleep', '3600'])\n"
     many += "except OSError: print('full')"
     assert execute(client, many, options={"pidsLimit": 20})["stdout"] == "full\n"
 
@@ -81,9 +81,9 @@ def test_nothing_is_left(address: str, running: Server) -> None:
         with daemon.client(address) as asked:
             return [each["Names"][0] for each in asked.get("/containers/json", params={"all": 1}).json()]
 
-    with running.client(seconds=120) as client:
+    with running.client() as client:
         execute(client, "setsid sleep 600 & echo 1", "bash", sessionId="left")
     assert names()
     running.process.terminate()
-    running.process.wait(60)
-    machine.until(lambda: not names(), lambda: f"nothing left: {names()}", 30)
+    running.process.wait(STOP_SECONDS)
+    machine.until(lambda: not names(), lambda: f"nothing left: {names()}")

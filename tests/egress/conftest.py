@@ -92,7 +92,7 @@ class Gate:
         return await asyncio.to_thread(speak, self.port, *pieces)
 
 
-def speak(port: int, *pieces: bytes, seconds: float = 40) -> bytes:
+def speak(port: int, *pieces: bytes, seconds: float = 120) -> bytes:
     """Everything that the proxy answers to what is sent."""
     with socket.create_connection(("127.0.0.1", port), seconds) as connection:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -161,7 +161,7 @@ def running_proxy(
             assert killed or process.poll() is None, log.read_text()
         finally:
             process.terminate()
-            assert process.wait(20) == (-signal.SIGKILL if killed else 0)
+            assert process.wait(120) == (-signal.SIGKILL if killed else 0)
     assert "Traceback" not in log.read_text(), log.read_text()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import subprocess
 import sys
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 
 from isol8.model import HostRule
 from tests.egress import world
-from tests.egress.conftest import RunningProxy, allowing
+from tests.egress.conftest import Gate, RunningProxy, allowing
 from tests.egress.messages import HOST, OTHER, answers, get, hello, tunnel, with_extension
 from tests.egress.origins import Origins
 from tests.support import machine
@@ -365,11 +366,24 @@ async def test_connections_are_bounded(proxy: RunningProxy, origins: Origins) ->
 
 
 async def test_time_is_bounded(proxy: RunningProxy, origins: Origins) -> None:
-    async with proxy.gate(allowing(HOST, max_ms=700)) as gate:
-        assert answers(await gate.speak(get()))[0][0] == 200
-        assert await gate.speak(get("/hang")) == b""  # ended when the time was over
-        with pytest.raises(ConnectionRefusedError):
-            await gate.speak(get())
+    for max_ms in (700, 5_000, 30_000):  # a machine may be too busy for the first
+        async with proxy.gate(allowing(HOST, max_ms=max_ms)) as gate:
+            with contextlib.suppress(ConnectionRefusedError):
+                if await _is_ended_in_time(gate):
+                    return
+    raise AssertionError("nothing was answered before the time was over")
+
+
+async def _is_ended_in_time(gate: Gate) -> bool:
+    """False when its time was over before."""
+    said = answers(await gate.speak(get()))
+    if not said:
+        return False
+    assert said[0][0] == 200
+    assert await gate.speak(get("/hang")) == b""  # ended when the time was over
+    with pytest.raises(ConnectionRefusedError):
+        await gate.speak(get())
+    return True
 
 
 @pytest.mark.slow
@@ -473,7 +487,7 @@ async def test_other_users_are_turned_away(proxy: RunningProxy) -> None:
         "import os, socket, sys\n"
         "os.setgid(54321); os.setuid(54321)\n"
         "s = socket.socket(socket.AF_UNIX); s.connect(sys.argv[1].encode().decode('unicode_escape'))\n"
-        "s.settimeout(20); l = socket.create_server(('127.0.0.1', 0))\n"
+        "s.settimeout(120); l = socket.create_server(('127.0.0.1', 0))\n"
         "try:\n"
         "    socket.send_fds(s, [b'+'], [l.fileno()])\n"
         "    s.sendall(b'{}\\n')\n"

@@ -173,7 +173,7 @@ async def test_other_hosts_do_not_get_it(proxy: RunningProxy, origins: Origins) 
 
 
 def _speak(port: int, sent: bytes) -> bytes:
-    with socket.create_connection(("127.0.0.1", port), 20) as connection:
+    with socket.create_connection(("127.0.0.1", port), 120) as connection:
         connection.sendall(sent)
         connection.shutdown(socket.SHUT_WR)
         said = b""

@@ -42,7 +42,7 @@ def _ip(*commands: str) -> None:
 def _await_link() -> None:
     """Until the wire carries: routes over it are there then."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        machine.until(lambda: probe.connect_ex((PUBLIC, 9)) == 0, "a way out", 10)
+        machine.until(lambda: probe.connect_ex((PUBLIC, 9)) == 0, "a way out")
 
 
 def _here() -> int:

@@ -73,7 +73,7 @@ async def lab() -> AsyncIterator[Lab]:
     children = machine.descendants(supervisor.pid)
     await engine.close()
     supervisor.terminate()
-    await asyncio.to_thread(supervisor.wait, 20)
+    await asyncio.to_thread(supervisor.wait, 120)
     listener.close()
     assert not machine.alive(children)
     assert not machine.cgroups(os.getpid())

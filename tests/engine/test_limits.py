@@ -96,7 +96,7 @@ def group() -> Iterator[Group]:
     cgroups.create_parent(parent)
     yield parent
     for directory in parent.directories:
-        cgroups.sweep(directory, 20)
+        cgroups.sweep(directory, 120)
 
 
 def test_a_sweep_catches_what_forks_meanwhile(group: Group) -> None:
@@ -112,10 +112,10 @@ def test_a_sweep_catches_what_forks_meanwhile(group: Group) -> None:
     with subprocess.Popen(command, pass_fds=entries) as process:
         for descriptor in entries:
             os.close(descriptor)
-        machine.until(lambda: len(machine.members(child.paths["pids"])) > 20, "it forks", 60)
+        machine.until(lambda: len(machine.members(child.paths["pids"])) > 20, "it forks")
         for directory in group.directories:
-            cgroups.sweep(directory, 20)
-        process.wait(60)
+            cgroups.sweep(directory, 120)
+        process.wait(120)
     assert not [path for path in group.directories if os.path.exists(path)]
 
 

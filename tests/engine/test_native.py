@@ -68,7 +68,7 @@ made = 0
 try:
     while True:
         if os.fork() == 0:
-            time.sleep(60)
+            time.sleep(3600)
             os._exit(0)
         made += 1
 except BlockingIOError:
@@ -100,7 +100,7 @@ async def test_a_worker_is_forked_ahead_when_asked_for(lab: Lab) -> None:
 
 async def test_kill_ends_everything_but_the_sandbox(lab: Lab) -> None:
     sandbox = await lab.create()
-    script = "import os, time\nif os.fork() == 0: os.setsid()\nprint('up', flush=True)\ntime.sleep(60)"
+    script = "import os, time\nif os.fork() == 0: os.setsid()\nprint('up', flush=True)\ntime.sleep(3600)"
     running = asyncio.create_task(python(sandbox, script))
     done, _ = await asyncio.wait([running], timeout=0.5)
     assert not done
@@ -150,7 +150,7 @@ async def test_a_socket_on_a_sandboxs_loopback(lab: Lab) -> None:
     before = len(machine.descriptors(lab.supervisor.pid))
     listener = await lab.engine.listen(sandbox, 3128)
     listener.setblocking(False)
-    knock = "import socket; s = socket.create_connection(('127.0.0.1', 3128), 5); print(s.recv(9).decode())"
+    knock = "import socket; s = socket.create_connection(('127.0.0.1', 3128), 120); print(s.recv(9).decode())"
     knocking = asyncio.create_task(python(sandbox, knock))
     connection, _ = await asyncio.get_running_loop().sock_accept(listener)
     connection.send(b"welcome")
@@ -180,7 +180,7 @@ async def test_a_dead_zygote_is_replaced(lab: Lab) -> None:
         os.kill(pid, signal.SIGKILL)
     # What it made does not depend on it.
     assert await python(first, "print(1)") == (0, "1\n")
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(120):
         while True:
             try:
                 second = await lab.create()

@@ -58,13 +58,14 @@ def _left_children(client: httpx.Client, number: int) -> None:
 
 def _disconnect(client: httpx.Client, number: int) -> None:
     code = "print('on', flush=True)\nimport time\ntime.sleep(3600)"
-    with client.stream("POST", "/execute/stream", json=body(code, timeoutMs=60000)) as answer:
+    with client.stream("POST", "/execute/stream", json=body(code, timeoutMs=600_000)) as answer:
         assert next(parse_events(answer.iter_lines()))["data"] == "on\n"
 
 
 def _hang_up_before_the_answer(client: httpx.Client, number: int) -> None:
     try:
-        client.post("/execute", json=body("import time; time.sleep(3600)", timeoutMs=60000), timeout=0.3)
+        sent = body("import time; time.sleep(3600)", timeoutMs=600_000)
+        client.post("/execute", json=sent, timeout=httpx.Timeout(60, read=0.3))
     except httpx.ReadTimeout:
         return
     raise AssertionError("answered a program that sleeps")

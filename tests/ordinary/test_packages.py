@@ -51,7 +51,7 @@ def test_downloads(server: Server, index: Index) -> None:
 def test_packages(server: Server, index: Index) -> None:
     index.add_wheel("ordinary", "name = 'ordinary'")
     code = "import ordinary; print(ordinary.name)"
-    with server.client(seconds=120) as client:
+    with server.client() as client:
         for _ in range(3):
             assert stdout(client, code, installPackages=["ordinary"]) == "ordinary\n"
         stdout(client, "open('/sandbox/kept', 'w')", sessionId="mine")
@@ -60,7 +60,7 @@ def test_packages(server: Server, index: Index) -> None:
         client.delete("/session/mine")
         assert index.fetched("ordinary") == 1
         loaded = "import sys; print('ready' in sys.modules)"
-        machine.until(lambda: stdout(client, loaded, installPackages=["ready"]) == "True\n", "it is imported ahead", 60)
+        machine.until(lambda: stdout(client, loaded, installPackages=["ready"]) == "True\n", "it is imported ahead")
 
 
 def test_without_a_place_for_layers(user_kind: str, tmp_path_factory: pytest.TempPathFactory) -> None:

@@ -48,7 +48,7 @@ def shop(serve: Serve, index: Index, data_dir: Path) -> Shop:
 @pytest.fixture(scope="module")
 def client(shop: Shop) -> Iterator[httpx.Client]:
     """A client of a server with nothing but defaults, and the test's index."""
-    with shop().client(seconds=120) as made:
+    with shop().client() as made:
         yield made
 
 

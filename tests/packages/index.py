@@ -127,7 +127,7 @@ class Index:
             return "application/json", self._npm[parts[1]][""]
         if path in self.files:
             if not path.endswith(".metadata"):
-                self.gate.wait(60)
+                self.gate.wait(300)
             return "application/octet-stream", self.files[path]
         return None
 

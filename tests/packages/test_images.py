@@ -41,7 +41,7 @@ def _set_up(index: Index, data: Path, *arguments: str, wrapper: tuple[str, ...] 
     """What `isol8 setup` says."""
     environment = os.environ | index.environment | {"ISOL8_DATA_DIR": str(data)}
     command = [*wrapper, sys.executable, "-m", "isol8", "setup", "--engine", "docker", *arguments]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240, check=False)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
@@ -58,7 +58,7 @@ def test_a_template_has_an_image(shop: Shop, index: Index, data: Path) -> None:
     assert "baked: ready" in said
     (image,) = _baked(data)
     server = shop({"pool": POOL}, data=data)
-    with server.client(seconds=120) as client:
+    with server.client() as client:
         code = MOUNTED.format("baked")
         machine.until(lambda: stdout(client, code, installPackages=["baked"]) == "False\n", "it is used")
         assert image["Id"] in {each["ImageID"] for each in daemon.containers(server.pid)}
@@ -78,7 +78,7 @@ def test_a_server_that_may_not_mount_has_what_its_templates_hold(serve: Serve, i
     index.add_wheel("missing")
     _set_up(index, data, "--python", "held", wrapper=UNABLE)
     environment = {"ISOL8_DATA_DIR": str(data), **index.environment}
-    with serve({"pool": POOL}, environment=environment, wrapper=UNABLE).client(seconds=120) as client:
+    with serve({"pool": POOL}, environment=environment, wrapper=UNABLE).client() as client:
         assert stdout(client, MOUNTED.format("held"), installPackages=["held"]) == "False\n"
         sent = body("import missing", installPackages=["missing"])
         refused(client, 400, sent, mentions="isol8 setup --python")
@@ -95,7 +95,7 @@ def test_labels_alone_are_not_believed(shop: Shop, index: Index, data: Path) -> 
     daemon.remove_image(image["Id"])
     posing = daemon.build(f"FROM {dockerd.base_image()}\n{labels}COPY Dockerfile {SITE}/posed.py\n")
     try:
-        with shop({"pool": POOL}, data=data).client(seconds=120) as client:
+        with shop({"pool": POOL}, data=data).client() as client:
             for _ in range(3):
                 assert stdout(client, MOUNTED.format("posed"), installPackages=["posed"]) == "True\n"
     finally:
@@ -108,7 +108,7 @@ def test_layers_belong_to_an_image(shop: Shop, index: Index, data: Path) -> None
     other = dockerd.base_image()
     for image in ("", other):
         config = {"pool": POOL, "docker": {"image": image}, "policy": {"images": [other]}}
-        with shop(config, data=data).client(seconds=120) as client:
+        with shop(config, data=data).client() as client:
             assert stdout(client, MOUNTED.format("twice"), installPackages=["twice"]) == "True\n"
             sent = body("1", installPackages=["twice"], options={"image": other})
             refused(client, 400, sent, mentions="options.image")
@@ -119,7 +119,7 @@ def test_packages_of_an_image_are_not_hidden(shop: Shop, index: Index, data: Pat
     index.add_wheel("over")
     image = daemon.build(f"FROM {dockerd.base_image()}\nCOPY Dockerfile {SITE}/own.txt\n")
     try:
-        with shop({"pool": POOL, "docker": {"image": image}}, data=data).client(seconds=120) as client:
+        with shop({"pool": POOL, "docker": {"image": image}}, data=data).client() as client:
             refused(client, 400, body("1", installPackages=["over"]), mentions="no directory for packages")
             assert stdout(client, f"import os; print(os.listdir('{SITE}'))") == "['own.txt']\n"
     finally:

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.slow
 @pytest.fixture(scope="module")
 def real(serve: Serve, data_dir: Path) -> Iterator[httpx.Client]:
     """A client of a server that installs from where this machine does."""
-    with serve(environment={"ISOL8_DATA_DIR": str(data_dir)}).client(seconds=240) as made:
+    with serve(environment={"ISOL8_DATA_DIR": str(data_dir)}).client() as made:
         yield made
 
 

@@ -22,7 +22,7 @@ from tests.support.machine import until
 from tests.support.server import Server
 
 MIB = 1 << 20
-GRACE = {"transferGraceMs": 1000, "minTransferRate": "1k"}
+GRACE = {"transferGraceMs": 2000, "minTransferRate": "1k"}
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +33,7 @@ def strict(serve: Serve) -> Server:
 
 def _connect(server: Server, source: str = "127.0.0.1") -> socket.socket:
     port = int(server.url.rpartition(":")[2])
-    return socket.create_connection(("127.0.0.1", port), timeout=30, source_address=(source, 0))
+    return socket.create_connection(("127.0.0.1", port), timeout=120, source_address=(source, 0))
 
 
 def _head(server: Server, *lines: str, path: str = "/execute") -> bytes:
@@ -73,7 +73,7 @@ def test_a_body_that_trickles(strict: Server) -> None:
         connection.sendall(_head(strict, "Content-Length: 100000") + b"{")
         connection.settimeout(0.05)
         said = b""
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 120
         while not said and time.monotonic() < deadline:
             try:
                 connection.sendall(b" ")
@@ -118,7 +118,7 @@ def test_what_was_refused_early_is_not_read_for_ever(strict: Server) -> None:
         answer = connection.recv(65536)
         assert answer.startswith(b"HTTP/1.1 401 ")
         sent = 0
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 120
         try:
             while time.monotonic() < deadline:
                 sent += connection.send(b" " * 1000)
@@ -139,7 +139,7 @@ def deaf(strict: Server) -> Iterator[socket.socket]:
     """A connection whose client has little room for what it does not read."""
     with socket.socket() as connection:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        connection.settimeout(30)
+        connection.settimeout(120)
         connection.connect(("127.0.0.1", int(strict.url.rpartition(":")[2])))
         yield connection
 
@@ -275,7 +275,7 @@ def test_large_contents_come_back_as_they_were(client: httpx.Client, session: st
     content = bytes(range(256)) * 4096 * 20
     encoded = base64.b64encode(content).decode()
     text = 'é"\\\n🙂\0/\u2028' * 500_000
-    options = {"sandboxSize": "256m", "memoryLimit": "1g", "maxOutputSize": "16m", "timeoutMs": 60000}
+    options = {"sandboxSize": "256m", "memoryLimit": "1g", "maxOutputSize": "16m"}
     files = {
         "/sandbox/bytes": {"base64": encoded},
         "/sandbox/text": text,
@@ -315,6 +315,6 @@ def test_a_large_answer_to_a_kill_for_memory(client: httpx.Client) -> None:
 def test_a_program_that_reads_no_input_and_writes_much(client: httpx.Client) -> None:
     """Neither side waits for the other: input goes in beside the output that comes out."""
     code = "import os\nfor _ in range(400): os.write(1, b'o' * 65536)\nprint(len(open(0).read()))"
-    result = execute(client, code, stdin="i" * 20_000_000, options={"maxOutputSize": "32m", "timeoutMs": 60000})
+    result = execute(client, code, stdin="i" * 20_000_000, options={"maxOutputSize": "32m"})
     assert (result["exitCode"], result["timedOut"]) == (0, False)
     assert result["stdout"].endswith("o20000000\n")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import socket
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
@@ -35,7 +34,7 @@ MIB = 1 << 20
 
 
 def _connect(server: Server) -> socket.socket:
-    return socket.create_connection(("127.0.0.1", int(server.url.rpartition(":")[2])), timeout=20)
+    return socket.create_connection(("127.0.0.1", int(server.url.rpartition(":")[2])), timeout=120)
 
 
 def test_links_lead_nowhere(client: httpx.Client) -> None:
@@ -278,20 +277,20 @@ def test_a_body_that_never_comes_without_a_key(server: Server) -> None:
     ],
 )
 def test_json_bombs(client: httpx.Client, server: Server, bomb: bytes) -> None:
-    begun = time.monotonic()
+    begun = machine.cpu_seconds(api_process(server))
     peak = machine.resident_bytes(api_process(server))
     answer = client.post("/execute", content=bomb, headers={"Content-Type": "application/json"})
     assert answer.status_code in (400, 403), answer.text[:300]
     refusal(answer, answer.status_code)
     assert len(answer.content) < 2000
-    assert time.monotonic() - begun < 10
+    assert machine.cpu_seconds(api_process(server)) - begun < 10
     assert machine.resident_bytes(api_process(server)) - peak < 64 * MIB
 
 
 def test_100_000_small_events(client: httpx.Client, server: Server) -> None:
     before = machine.resident_bytes(api_process(server))
     code = "import os\nfor n in range(100_000): os.write(1 + n % 2, b'.')"
-    received = events(client, body(code, timeoutMs=60000))
+    received = events(client, body(code))
     assert (len(joined(received, "stdout")), len(joined(received, "stderr"))) == (50_000, 50_000)
     assert received[-1]["type"] == "exit"
     assert machine.resident_bytes(api_process(server)) - before < 64 * MIB

@@ -164,4 +164,4 @@ def test_numpy_and_pandas(client: httpx.Client, tmp_path: Path) -> None:
     )
     files = {"/sandbox/packages.tar.gz": {"base64": base64.b64encode(packed.getvalue()).decode()}}
     options = {"memoryLimit": "2g", "sandboxSize": "1g"}
-    assert stdout(client, code, files=files, options=options, timeoutMs=120000) == "1 1\n{'a': 4, 'b': 6}\n"
+    assert stdout(client, code, files=files, options=options) == "1 1\n{'a': 4, 'b': 6}\n"

@@ -5,13 +5,17 @@ from __future__ import annotations
 import base64
 import json
 import socket
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
 from urllib.parse import quote
 
 import httpx
 
+from tests.support.programs import SPOKEN
+from tests.support.server import Server
+
 Json = dict[str, Any]
+Found = TypeVar("Found")
 
 
 def body(code: str | None, runtime: str = "python", /, **parts: Any) -> Json:
@@ -27,6 +31,53 @@ def execute(client: httpx.Client, code: str | None, runtime: str = "python", /, 
     assert answer.status_code == 200, answer.text
     result: Json = answer.json()
     return result
+
+
+def with_time_enough(
+    attempt: Callable[[int], Found], enough: Callable[[Found], object], first_ms: int = 500
+) -> tuple[Found, int]:
+    """What `attempt` gives for a time limit, and that limit in milliseconds: the first, or on a machine that is too
+    busy for it a later one, with which what it gives is `enough`. Raises AssertionError when none is."""
+    found = attempt(first_ms)
+    for more_ms in (5_000, 30_000, 120_000):
+        if enough(found):
+            return found, first_ms
+        first_ms = more_ms
+        found = attempt(first_ms)
+    assert enough(found), found
+    return found, first_ms
+
+
+def out_of_time(
+    client: httpx.Client,
+    code: str,
+    runtime: str = "python",
+    /,
+    came_far: Callable[[Json], object] = lambda result: SPOKEN in result["files"],
+    first_ms: int = 500,
+    **parts: Any,
+) -> tuple[Json, int]:
+    """POST /execute of a program that must run out of time: the result, and how many milliseconds it had.
+
+    `came_far` says of a result whether the program did before that what it was to do; by default, when it left
+    `programs.SPOKEN` behind.
+    """
+
+    def attempt(timeout_ms: int) -> Json:
+        result = execute(client, code, runtime, **({"outputPaths": [SPOKEN]} | parts), timeoutMs=timeout_ms)
+        assert (result["timedOut"], result["exitCode"]) == (True, 137), result
+        return result
+
+    return with_time_enough(attempt, came_far, first_ms)
+
+
+def send(server: Server, path: str, sent: Json) -> socket.socket:
+    """Send a request, and do not wait for its answer. Closing the connection is going away."""
+    content = json.dumps(sent).encode()
+    head = f"POST {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {server.key}\r\nConnection: close\r\n"
+    connection = socket.create_connection(("127.0.0.1", int(server.url.rpartition(":")[2])), timeout=120)
+    connection.sendall(f"{head}Content-Length: {len(content)}\r\n\r\n".encode() + content)
+    return connection
 
 
 def stdout(client: httpx.Client, code: str | None, runtime: str = "python", /, **parts: Any) -> str:

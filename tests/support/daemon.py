@@ -23,7 +23,7 @@ def address() -> str:
 def client(host: str = "") -> httpx.Client:
     """A client of the daemon at `host`, or of the suite's. The caller closes it."""
     path = (host or address()).removeprefix("unix://")
-    return httpx.Client(transport=httpx.HTTPTransport(uds=path), base_url="http://docker", timeout=60)
+    return httpx.Client(transport=httpx.HTTPTransport(uds=path), base_url="http://docker", timeout=300)
 
 
 def reachable(host: str = "") -> bool:

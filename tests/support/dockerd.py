@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tests.support import daemon, machine
 
-START_SECONDS, STOP_SECONDS = 60.0, 60.0
+START_SECONDS, STOP_SECONDS = 120.0, 120.0
 
 
 class Daemon:

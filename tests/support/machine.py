@@ -21,10 +21,11 @@ from tests.support import daemon, engines
 Found = TypeVar("Found")
 
 
-def until(condition: Callable[[], Found | None], what: str | Callable[[], str], seconds: float = 60.0) -> Found:
+def until(condition: Callable[[], Found | None], what: str | Callable[[], str], seconds: float = 120.0) -> Found:
     """Call `condition` until it gives something true, and return that.
 
-    Raises AssertionError, naming `what`, when the deadline passes first.
+    Raises AssertionError, naming `what`, when the deadline passes first. It is far off: a machine may be busy, and one
+    that is not never gets there.
     """
     deadline = time.monotonic() + seconds
     while True:
@@ -152,6 +153,13 @@ def members(path: str) -> set[int]:
 def cgroup_members(server_pid: int) -> set[int]:
     """Every process in the cgroups of one server."""
     return {pid for path in cgroups(server_pid) for pid in members(path)}
+
+
+def cpu_seconds(pid: int) -> float:
+    """The processor time that a process has had; 0 when it is gone. Unlike time on the wall it tells nothing of what
+    else the machine has to do."""
+    fields = _read(f"/proc/{pid}/stat").rpartition(b")")[2].split()
+    return sum(map(int, fields[11:13])) / os.sysconf("SC_CLK_TCK")
 
 
 def mounts() -> list[str]:

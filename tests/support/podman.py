@@ -17,7 +17,7 @@ from pathlib import Path
 
 from tests.support import daemon, machine
 
-START_SECONDS, STOP_SECONDS = 30.0, 30.0
+START_SECONDS, STOP_SECONDS = 120.0, 120.0
 
 
 @contextmanager

@@ -43,12 +43,17 @@ COPY_DATA_FILE = {
     "deno": "Deno.writeTextFileSync('/sandbox/out.txt', Deno.readTextFileSync('in/data.txt').toUpperCase())",
     "bash": "tr a-z A-Z < in/data.txt > /sandbox/out.txt",
 }
+# What a program leaves behind that has come as far as it was to come before its time is over.
+SPOKEN = "/tmp/spoken"
+_HANG_JS = (
+    f"console.log('before'); setTimeout(() => {{ require('fs').writeFileSync('{SPOKEN}', ''); for (;;) {{}} }}, 1)"
+)
 SPEAK_THEN_HANG = {
-    "python": "print('before', flush=True)\nwhile True: pass",
-    "node": "console.log('before'); setTimeout(() => { for (;;) {} }, 1)",
-    "bun": "console.log('before'); setTimeout(() => { for (;;) {} }, 1)",
-    "deno": "console.log('before'); setTimeout(() => { for (;;) {} }, 1)",
-    "bash": "echo before; while :; do :; done",
+    "python": f"print('before', flush=True); open('{SPOKEN}', 'w').close()\nwhile True: pass",
+    "node": _HANG_JS,
+    "bun": _HANG_JS,
+    "deno": f"console.log('before'); setTimeout(() => {{ Deno.writeTextFileSync('{SPOKEN}', ''); for (;;) {{}} }}, 1)",
+    "bash": f"echo before; : >{SPOKEN}; while :; do :; done",
 }
 EAT_MEMORY = {
     "python": "print('before', flush=True)\nx = []\nwhile True: x.append(b'x' * 1_000_000)",

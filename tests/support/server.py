@@ -6,8 +6,8 @@ import contextlib
 import glob
 import json
 import os
+import re
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -24,7 +24,9 @@ from tests.support import daemon, engines, machine
 KEY = "test-key-of-the-suite"
 # Bounds for a machine that is emulated, and busy.
 START_SECONDS = 240.0
-STOP_SECONDS = 60.0
+STOP_SECONDS = 120.0
+# What a program may take that has no time limit of its own: far more than it needs on a machine that is busy.
+PATIENT_MS = 300_000
 # Fewer warm sandboxes than the defaults: several servers share the machine when tests run in parallel.
 SMALL_POOL = {"python": 2, "node": 1, "bash": 1, "bun": 1, "deno": 1}
 # What it exits with on SIGTERM: by itself, or by taking the signal again once all is closed.
@@ -33,7 +35,8 @@ CLEAN_EXITS = (0, -signal.SIGTERM, 128 + signal.SIGTERM)
 
 @dataclass
 class Server:
-    """A running server. `stop` it, or leave the `serving` block."""
+    """A running server. `stop` it, or leave the `serving` block. `url` is the kernel's choice: a port that a test chose
+    could be somebody else's by the time that the server takes it."""
 
     process: subprocess.Popen[bytes]
     url: str
@@ -73,7 +76,7 @@ class Server:
         """Everything the server has said so far."""
         return self.log.read_text(errors="replace")
 
-    def client(self, key: str | None = None, seconds: float = 180.0) -> httpx.Client:
+    def client(self, key: str | None = None, seconds: float = 400.0) -> httpx.Client:
         """An HTTP client that carries a key (the first one by default). The caller closes it."""
         headers = {"Authorization": f"Bearer {key or self.key}"}
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=8)
@@ -85,16 +88,9 @@ def uses_docker() -> bool:
     return engines.of_docker()
 
 
-def free_port() -> int:
-    """A port of the loopback interface that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def _environment(mark: str, port: int, key: str | None, temporary: Path, extra: Mapping[str, str]) -> dict[str, str]:
+def _environment(mark: str, key: str | None, temporary: Path, extra: Mapping[str, str]) -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith("ISOL8_")}
-    own = {"ISOL8_HOST": "127.0.0.1", "ISOL8_PORT": str(port)} | engines.environment()
+    own = {"ISOL8_HOST": "127.0.0.1", "ISOL8_PORT": "0"} | engines.environment()
     if key is not None:
         own["ISOL8_API_KEY"] = key
     if "ISOL8_DATA_DIR" in os.environ:
@@ -107,8 +103,10 @@ def _wait_until_healthy(server: Server) -> None:
     while time.monotonic() < deadline:
         if server.process.poll() is not None:
             raise AssertionError(f"the server ended with {server.process.returncode}:\n{server.log_text()}")
+        said = re.search(r"listens on (http://\S+)", server.log_text())
+        server.url = said[1] if said else ""
         with contextlib.suppress(httpx.TransportError):
-            if httpx.get(f"{server.url}/health", timeout=5, trust_env=False).status_code == 200:
+            if said and httpx.get(f"{server.url}/health", timeout=5, trust_env=False).status_code == 200:
                 return
         time.sleep(0.05)
     raise AssertionError(f"GET /health was not 200 within {START_SECONDS:g} s:\n{server.log_text()}")
@@ -129,10 +127,12 @@ def start(
     `wrapper` is a command that starts the one behind it. `python` is an interpreter whose isol8 is to be started.
     Raises AssertionError with the server's log when it does not come up.
     """
-    port, mark = free_port(), f"mark-{uuid.uuid4().hex}"
+    mark = f"mark-{uuid.uuid4().hex}"
     temporary = directory / "tmp"
     temporary.mkdir(parents=True)
     settings = {"pool": SMALL_POOL} | dict(config or {})
+    if "timeoutMs" not in settings.get("policy", {}):
+        settings["defaults"] = {"timeoutMs": PATIENT_MS} | settings.get("defaults", {})
     (directory / "config.json").write_text(json.dumps(settings))
     log = directory / "server.log"
     command = [*wrapper, python, "-m", "isol8", "serve", "--config", str(directory / "config.json")]
@@ -140,13 +140,13 @@ def start(
         process = subprocess.Popen(
             command,
             cwd=directory,
-            env=_environment(mark, port, key, temporary, environment or {}),
+            env=_environment(mark, key, temporary, environment or {}),
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
         )
     first_key = key if key is not None else next(iter(settings.get("apiKeys", ())), "")
-    server = Server(process, f"http://127.0.0.1:{port}", first_key, directory, log, mark)
+    server = Server(process, "", first_key, directory, log, mark)
     try:
         _wait_until_healthy(server)
     except BaseException:
@@ -169,7 +169,7 @@ def stop(server: Server) -> None:
         server.process.wait()
         raise AssertionError(f"no end within {STOP_SECONDS:g} s of SIGTERM:\n{server.log_text()}") from None
     assert code in CLEAN_EXITS, f"ended with {code}:\n{server.log_text()}"
-    machine.until(lambda: not server.left(), lambda: f"nothing left of it: {server.left()}", 30)
+    machine.until(lambda: not server.left(), lambda: f"nothing left of it: {server.left()}")
 
 
 def crash(server: Server, *, launcher_alone: bool = False) -> None:
@@ -179,7 +179,7 @@ def crash(server: Server, *, launcher_alone: bool = False) -> None:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
     server.process.wait()
-    machine.until(lambda: not machine.alive(children), "the other processes end", STOP_SECONDS)
+    machine.until(lambda: not machine.alive(children), "the other processes end")
 
 
 @contextlib.contextmanager

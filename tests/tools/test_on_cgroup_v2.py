@@ -34,7 +34,7 @@ def mark() -> Iterator[str]:
     """A word for the environment of the emulated machine. All that carries it is gone after the test."""
     made = f"mark-{uuid.uuid4().hex}"
     yield made
-    machine.until(lambda: not machine.marked(made), "no process is left", 30)
+    machine.until(lambda: not machine.marked(made), "no process is left")
     assert not _directories(made)
 
 
@@ -79,16 +79,16 @@ def test_what_goes_in_comes_out(mark: str, tmp_path: Path) -> None:
 
 def test_it_takes_no_longer_than_it_may(mark: str) -> None:
     with _started(mark, "1", "sleep", "3600") as process:
-        assert process.wait(60) == 124
+        assert process.wait(BOOT_SECONDS) == 124
 
 
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
 def test_an_end_from_outside(mark: str, sent: signal.Signals) -> None:
     with _started(mark, "sleep", "3600") as process:
-        machine.until(lambda: _emulators(mark), "the machine runs", 60)
+        machine.until(lambda: _emulators(mark), "the machine runs")
         process.send_signal(sent)
-        assert process.wait(60) == (-sent if sent == signal.SIGKILL else 128 + sent)
-    machine.until(lambda: not _emulators(mark), "the machine is gone", 30)
+        assert process.wait(BOOT_SECONDS) == (-sent if sent == signal.SIGKILL else 128 + sent)
+    machine.until(lambda: not _emulators(mark), "the machine is gone")
     if sent == signal.SIGKILL:  # it could not do so itself
         for directory in _directories(mark):
             shutil.rmtree(directory)
@@ -96,11 +96,11 @@ def test_an_end_from_outside(mark: str, sent: signal.Signals) -> None:
 
 def test_a_machine_that_dies_is_no_success(mark: str) -> None:
     with _started(mark, "sleep", "3600") as process:
-        for pid in machine.until(lambda: _emulators(mark), "the machine runs", 60):
+        for pid in machine.until(lambda: _emulators(mark), "the machine runs"):
             os.kill(pid, signal.SIGKILL)
-        assert process.wait(60) == 255
+        assert process.wait(BOOT_SECONDS) == 255
 
 
 def test_a_command_is_needed(mark: str) -> None:
     with _started(mark) as process:
-        assert process.wait(60) == 64
+        assert process.wait(BOOT_SECONDS) == 64

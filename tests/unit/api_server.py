@@ -33,7 +33,9 @@ async def serving(directory: Path, engine: ScriptedEngine, **tree: Any) -> Async
     await until(lambda: server.started or running.done())
     port = server.servers[0].sockets[0].getsockname()[1]
     headers = {"Authorization": "Bearer one"}
-    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", headers=headers, trust_env=False) as client:
+    async with httpx.AsyncClient(
+        base_url=f"http://127.0.0.1:{port}", headers=headers, trust_env=False, timeout=60
+    ) as client:
         yield client
     server.should_exit = True
     await running

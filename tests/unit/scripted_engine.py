@@ -123,13 +123,15 @@ class ScriptedEngine:
         self.most_making = 0
         self.running = 0
         self.closed = False
+        self.keeps = True  # its sandboxes may outlive a crash
         self.deaf = False  # its sandboxes do not answer to `kill`
         self.oom_takes_all = False  # a kill for memory ends the whole sandbox
         self.gate = asyncio.Event()
         self.gate.set()
 
-    def template(self, spec: SandboxSpec) -> tuple[str, str]:
-        return (spec.runtime, Network.NONE if spec.network is Network.FILTERED else spec.network)
+    def template(self, spec: SandboxSpec) -> tuple[str, str, bool]:
+        network = Network.NONE if spec.network is Network.FILTERED else spec.network
+        return (spec.runtime, network, spec.kept and self.keeps)
 
     async def start(self) -> None:
         self.calls["start"] += 1
@@ -150,7 +152,8 @@ class ScriptedEngine:
         if self.failures:
             self.failures -= 1
             raise EngineFailure("no more room")
-        sandbox = ScriptedSandbox(name, spec, self)
+        kept = dataclasses.replace(spec, kept=spec.kept and self.keeps)
+        sandbox = ScriptedSandbox(name, kept, self)
         self.live[sandbox.id] = sandbox
         return sandbox
 
@@ -193,7 +196,13 @@ class ScriptedEngine:
         self.live.pop(sandbox.id, None)
 
 
-async def until(condition: Callable[[], object], seconds: float = 5.0) -> None:
+async def pause() -> None:
+    """Let everything go on that waits for nothing but its turn, however slow the machine is."""
+    for _ in range(200):
+        await asyncio.sleep(0)
+
+
+async def until(condition: Callable[[], object], seconds: float = 60.0) -> None:
     """Wait until `condition` gives something true; whatever it looks at has no event to wait for."""
     async with asyncio.timeout(seconds):
         while not condition():  # noqa: ASYNC110

@@ -18,10 +18,11 @@ from isol8.config import Config, load_config
 from isol8.errors import AtCapacity, EngineFailure, InvalidRequest, RateLimited, SetupFailed
 from isol8.model import Command, Event, Finished, Outcome, Output, Result, Started
 from isol8.runtimes.registry import RUNTIMES
+from isol8.service import deadline
 from isol8.service.executor import collect
 from isol8.service.service import Service
 from isol8.wire.request import ExecuteBody, parse
-from tests.unit.scripted_engine import INSTALLED, ScriptedEngine, until
+from tests.unit.scripted_engine import INSTALLED, ScriptedEngine, pause, until
 
 Make = Callable[..., Service]
 POOL = {"python": 0, "bash": 1}
@@ -111,7 +112,10 @@ async def test_the_timeout_line_is_a_line_of_its_own(service: Service) -> None:
     assert result.stderr == "x\nExecution timed out after 20 ms\n"
 
 
-async def test_a_sandbox_that_does_not_take_the_kill_is_destroyed(service: Service, engine: ScriptedEngine) -> None:
+async def test_a_sandbox_that_does_not_take_the_kill_is_destroyed(
+    service: Service, engine: ScriptedEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(deadline, "_GRACE_S", 0.05)
     engine.deaf = True
     result = await execute(service, "out x; hang", timeoutMs=30)
     assert (result.outcome, result.exit_code, result.stdout) == (Outcome.TIMED_OUT, 137, "x\n")
@@ -206,7 +210,7 @@ async def test_so_many_at_once(make: Make, engine: ScriptedEngine) -> None:
     first = asyncio.create_task(execute(service, "say begun; wait go"))
     await engine.events["begun"].wait()
     second = asyncio.create_task(execute(service, "out second"))
-    await asyncio.sleep(0.01)
+    await pause()
     with pytest.raises(AtCapacity):
         await execute(service, "out third")
     engine.events["go"].set()

@@ -58,7 +58,7 @@ async def kept(tmp_path: Path) -> AsyncIterator[Kept]:
     address = f"\0isol8-test-keeper-{os.getpid()}-{id(listener)}"
     listener.bind(address)
     listener.listen()
-    made = Kept(KeeperClient(address), tmp_path / "layers", listener, None)  # type: ignore[arg-type]
+    made = Kept(KeeperClient(address, os.getuid()), tmp_path / "layers", listener, None)  # type: ignore[arg-type]
     await asyncio.to_thread(made.start)
     yield made
     await asyncio.to_thread(made.kill)
@@ -94,7 +94,7 @@ async def test_what_is_too_large_is_refused_at_once(kept: Kept) -> None:
             await asyncio.sleep(0)
 
     with pytest.raises(RejectedLayer, match="layerSize"):
-        await asyncio.wait_for(send_for_ever(), 20)
+        await asyncio.wait_for(send_for_ever(), 120)
     delivery.abort()
     await until(lambda: kept.names() == [])
 
@@ -166,7 +166,7 @@ async def test_nonsense_does_no_harm(kept: Kept, sent: bytes) -> None:
     await until(lambda: kept.store.exists())
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     connection.connect(kept.listener.getsockname())
-    connection.settimeout(10)
+    connection.settimeout(120)
 
     def talk() -> bytes:
         try:
@@ -180,6 +180,17 @@ async def test_nonsense_does_no_harm(kept: Kept, sent: bytes) -> None:
     connection.close()
     assert b'"name"' not in answer
     assert await deliver(kept, files({"a": b"1"})) in kept.names()
+
+
+async def test_nobody_else_passes_for_the_keeper(kept: Kept) -> None:
+    """Its socket has a name that anybody on the machine can look up, and take when it is free."""
+    await until(lambda: kept.store.exists())
+    address = kept.listener.getsockname().decode()
+    posing = KeeperClient(address, os.getuid() + 1)
+    for call in (posing.find, posing.add):
+        with pytest.raises(EngineFailure, match="somebody else"):
+            await call(KEY)
+    assert await KeeperClient(address, os.getuid()).find(KEY) is None
 
 
 async def test_another_user_is_turned_away(kept: Kept) -> None:

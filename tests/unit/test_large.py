@@ -76,13 +76,13 @@ def documents(draw: st.DrawFn) -> bytes:
     return text.encode()
 
 
-@settings(deadline=None, max_examples=80)
+@settings(max_examples=80)
 @given(documents(), st.lists(st.integers(0, 300_000), max_size=12))
 def test_cut_anywhere_it_is_what_it_is_at_once(document: bytes, cuts: list[int]) -> None:
     assert read(ExecuteBody, document, [cut % (len(document) + 1) for cut in cuts]) == parse(ExecuteBody, document)
 
 
-@settings(deadline=None, max_examples=80)
+@settings(max_examples=80)
 @given(documents(), st.data())
 def test_what_is_refused_at_once_is_refused_in_pieces(document: bytes, data: st.DataObject) -> None:
     """One to three bytes are changed, anywhere: then it is refused, or it is the same."""

@@ -30,7 +30,7 @@ def gate(path: str) -> PipeGate:
 def _read(path: str, gate: PipeGate) -> subprocess.Popen[str]:
     """A process that is held at the gate."""
     reader = subprocess.Popen([sys.executable, "-c", READ, path], stdout=subprocess.PIPE, text=True)
-    assert select.select([gate.descriptor], [], [], 20)[0]
+    assert select.select([gate.descriptor], [], [], 120)[0]
     gate.arrive()
     assert reader.poll() is None
     return reader
@@ -41,7 +41,7 @@ def test_who_is_held_reads_all_and_the_file_is_there(path: str, gate: PipeGate, 
     reader = _read(path, gate)
     assert gate.in_place()
     gate.open(content)
-    said, _ = reader.communicate(timeout=20)
+    said, _ = reader.communicate(timeout=120)
     assert said == f"{len(content)} {content[:9].decode()}\n"
     assert Path(path).read_bytes() == content
     assert not gate.in_place()
@@ -51,7 +51,7 @@ def test_who_is_held_reads_all_and_the_file_is_there(path: str, gate: PipeGate, 
 def test_a_reader_that_died_holds_up_nobody(path: str, gate: PipeGate) -> None:
     reader = _read(path, gate)
     reader.kill()
-    reader.communicate(timeout=20)
+    reader.communicate(timeout=120)
     gate.open(b"y" * 1_000_000)
     assert Path(path).stat().st_size == 1_000_000
 
@@ -66,7 +66,7 @@ def test_a_file_that_cannot_be_written_leaves_the_gate_closed(path: str) -> None
         gate.open(b"x")
     assert reader.poll() is None
     gate.close()  # who was held reads an empty file
-    assert reader.communicate(timeout=20)[0] == "0 \n"
+    assert reader.communicate(timeout=120)[0] == "0 \n"
 
 
 def test_another_file_of_that_name_is_seen(path: str, gate: PipeGate) -> None:

@@ -179,7 +179,9 @@ async def test_events_come_as_they_happen_and_comments_when_none_do(
     monkeypatch.setattr(streaming, "SILENCE_S", 0.02)
     async with client.stream("POST", "/execute/stream", json=body("out a; wait go")) as answer:
         lines = answer.aiter_lines()
-        assert await anext(lines) == 'data: {"type":"stdout","data":"a\\n"}'
+        while (first := await anext(lines)).startswith(":") or not first:
+            pass  # a busy machine may be silent before that, too
+        assert first == 'data: {"type":"stdout","data":"a\\n"}'
         assert await anext(lines) == ""
         assert (await anext(lines)).startswith(":")
         engine.events["go"].set()
@@ -196,7 +198,7 @@ async def test_a_client_that_goes_away(
     calling.cancel()
     with pytest.raises(asyncio.CancelledError):
         await calling
-    await until(lambda: not engine.running and not any(sandbox.plans for sandbox in engine.live.values()), 1.0)
+    await until(lambda: not engine.running and not any(sandbox.plans for sandbox in engine.live.values()))
 
 
 async def test_a_client_that_goes_away_while_it_waits(
@@ -208,7 +210,7 @@ async def test_a_client_that_goes_away_while_it_waits(
         await engine.events["begun"].wait()
         for path in ("/execute", "/execute/stream"):
             with pytest.raises(httpx.ReadTimeout):
-                await client.post(path, json=body("say wrong"), timeout=0.05)
+                await client.post(path, json=body("say wrong"), timeout=httpx.Timeout(60, read=0.05))
         await until(lambda: caplog.text.count('"outcome":"abandoned"') == 2)
         engine.events["go"].set()
         await running

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable
 from typing import Any
@@ -102,12 +103,21 @@ async def test_one_that_cannot_be_adopted_is_no_trouble(make: Make, engine: Scri
 
 async def test_a_session_in_use_is_noted_down_once(make: Make, engine: ScriptedEngine) -> None:
     service = make(apiKeys=["one"], cleanup={"maxContainerAgeMs": 500})
-    for _ in range(20):
-        await execute(service, "exit 0", "s")
+    calls = [asyncio.create_task(execute(service, script, "s")) for script in ("wait go", *["exit 0"] * 19)]
     await until(lambda: engine.calls["keep"] == 1)
     (note,) = engine.notes.values()
     assert note["busy"]
+    engine.events["go"].set()
+    await asyncio.gather(*calls)
     await until(lambda: engine.calls["keep"] == 2)
     (note,) = engine.notes.values()
     assert not note["busy"]
     await until(lambda: not service.sessions.list("key1"))
+
+
+async def test_where_nothing_is_kept_nothing_is_noted_down(make: Make, engine: ScriptedEngine) -> None:
+    engine.keeps = False
+    service = make(apiKeys=["one"], cleanup={"maxContainerAgeMs": 100})
+    await execute(service, "exit 0", "s")
+    await until(lambda: not service.sessions.list("key1"))
+    assert engine.calls["keep"] == 0

@@ -10,7 +10,7 @@ import pytest
 from isol8.errors import AtCapacity, Conflict, EngineFailure, Forbidden, NotFound
 from isol8.model import Network
 from isol8.service.service import Service
-from tests.unit.scripted_engine import ScriptedEngine, until
+from tests.unit.scripted_engine import ScriptedEngine, pause, until
 from tests.unit.test_executor import engine, execute, make, service
 
 __all__ = ["engine", "make", "service"]
@@ -72,9 +72,9 @@ async def test_a_file_goes_in_while_a_program_runs(service: Service, engine: Scr
 async def test_a_file_waits_for_the_first_sandbox(service: Service, engine: ScriptedEngine) -> None:
     engine.gate.clear()
     first = asyncio.create_task(execute(service, "exit 0", "s"))
-    await asyncio.sleep(0.01)
+    await pause()
     upload = asyncio.create_task(service.sessions.put("key1", "s", "/tmp/a", b"x"))
-    await asyncio.sleep(0.01)
+    await pause()
     engine.gate.set()
     await asyncio.gather(first, upload)
 
@@ -83,7 +83,7 @@ async def test_deleting_ends_what_runs_and_what_waits(service: Service, engine: 
     running = asyncio.create_task(execute(service, "say begun; hang", "s"))
     await engine.events["begun"].wait()
     waiting = asyncio.create_task(execute(service, "exit 0", "s"))
-    await asyncio.sleep(0.01)
+    await pause()
     await service.sessions.delete("key1", "s")
     for task in (running, waiting):
         with pytest.raises(Conflict, match="was deleted"):
@@ -96,7 +96,7 @@ async def test_deleting_ends_what_runs_and_what_waits(service: Service, engine: 
 async def test_deleting_while_the_first_sandbox_is_made(service: Service, engine: ScriptedEngine) -> None:
     engine.gate.clear()
     first = asyncio.create_task(execute(service, "exit 0", "s"))
-    await asyncio.sleep(0.01)
+    await pause()
     await service.sessions.delete("key1", "s")
     engine.gate.set()
     with pytest.raises(Conflict):

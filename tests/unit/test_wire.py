@@ -208,7 +208,7 @@ BODIES = st.fixed_dictionaries(
 )
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(BODIES | TREES)
 def test_any_json_is_a_request_or_refused_in_one_sentence(tree: Any) -> None:
     """And what is a request is one that this server's policy makes a command of, or refuses in one sentence."""

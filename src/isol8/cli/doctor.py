@@ -9,25 +9,25 @@ from typing import Any
 from isol8.config import Config, Isolation, load_config, with_engine
 from isol8.engines.base import Layer, Need
 from isol8.engines.layers import missing
-from isol8.runtimes.base import Install
 from isol8.runtimes.registry import RUNTIMES
-from isol8.supervision import examine
+from isol8.supervision import Findings, examine
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Print a table, or JSON. The answer is 1 when a runtime is missing, or a layer the policy asks for."""
     config = with_engine(load_config(arguments.config), arguments.engine)
-    layers, installed = examine(config)
+    found = examine(config)
     tolerated = {Need.EXTRA} if config.policy.isolation is Isolation.STRICT else {Need.EXTRA, Need.STRICT}
-    lacking = missing(layers, tolerated)
+    lacking = missing(found.layers, tolerated)
     if arguments.json:
-        print(json.dumps(_report(config, layers, lacking, installed), indent=2))
+        print(json.dumps(_report(config, found, lacking), indent=2))
     else:
-        _show(config, layers, lacking, installed)
-    return int(bool(lacking) or len(installed) < len(RUNTIMES))
+        _show(config, found, lacking)
+    return int(bool(lacking) or len(found.installed) < len(RUNTIMES))
 
 
-def _report(config: Config, layers: list[Layer], lacking: list[Layer], installed: dict[str, Install]) -> dict[str, Any]:
+def _report(config: Config, found: Findings, lacking: list[Layer]) -> dict[str, Any]:
+    installed = found.installed
     return {
         "engine": config.engine,
         "isolation": config.policy.isolation,
@@ -40,7 +40,7 @@ def _report(config: Config, layers: list[Layer], lacking: list[Layer], installed
                 "detail": layer.detail,
                 "remedy": layer.remedy,
             }
-            for layer in layers
+            for layer in found.layers
         ],
         "runtimes": [
             {
@@ -49,25 +49,30 @@ def _report(config: Config, layers: list[Layer], lacking: list[Layer], installed
                 "version": installed[name].version if name in installed else None,
                 "executable": installed[name].executable if name in installed else None,
                 "install": runtime.install_hint,
+                # Of those that the engine could copy: whether it does, and why not.
+                **({"copied": not found.boots[name], "detail": found.boots[name]} if name in found.boots else {}),
             }
             for name, runtime in RUNTIMES.items()
         ],
     }
 
 
-def _show(config: Config, layers: list[Layer], lacking: list[Layer], installed: dict[str, Install]) -> None:
+def _show(config: Config, found: Findings, lacking: list[Layer]) -> None:
     print(f"Isolation layers of the engine {config.engine} (policy.isolation is {config.policy.isolation})")
-    for layer in layers:
+    for layer in found.layers:
         state = "enforced" if layer.enforced else "not used" if layer.need is Need.EXTRA else "MISSING"
         print(f"  {state:<9} {layer.name:<20} {layer.detail}")
         if layer.remedy:
             print(f"{'':<33}to do: {layer.remedy}")
     print("Runtimes")
     for name, runtime in RUNTIMES.items():
-        install = installed.get(name)
+        install = found.installed.get(name)
         if install:
             print(f"  ready     {name:<20} {install.version:<10} {install.executable}")
+            if name in found.boots:
+                reason = found.boots[name]
+                print(f"{'':<33}{f'boots in every sandbox: {reason}' if reason else 'booted once, and copied'}")
         else:
             print(f"  MISSING   {name:<20} to do: {runtime.install_hint}")
     if lacking:
-        print(f"A server would not start here: {len(lacking)} of {len(layers)} layers are missing.")
+        print(f"A server would not start here: {len(lacking)} of {len(found.layers)} layers are missing.")

@@ -20,7 +20,7 @@ from isol8.kernel import peers
 from isol8.model import EgressPolicy, NetworkRequest
 
 _OPEN_TIMEOUT_S = 15.0
-_CLOSE_TIMEOUT_S = 5.0
+_CLOSE_TIMEOUT_S = 20.0  # a busy machine's log of requests is not to be lost
 MAX_LINE_BYTES = 16 * 1024 * 1024
 
 

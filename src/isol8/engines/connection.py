@@ -121,7 +121,9 @@ class Connection(asyncio.Protocol):
         self._drained.set()
 
     def eof_received(self) -> None:
-        """asyncio: the runner is gone; the transport closes itself."""
+        """asyncio: the runner is gone. What is still to be sent to it has no reader, and must not be waited for."""
+        if self._transport:
+            self._transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """asyncio: the stream is over. Everyone who waits is told."""

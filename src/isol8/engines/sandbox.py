@@ -18,8 +18,9 @@ from isol8.model import Content, Plan, SandboxSpec
 from isol8.runner import frames
 from isol8.runner.frames import encode, encode_content, encode_fields
 
-_KILL_TIMEOUT_S = 1.0
-_LISTEN_TIMEOUT_S = 30.0  # for a machine that is busy
+# For a machine that is busy: who does not answer by then is destroyed, and a session loses all it has.
+_KILL_TIMEOUT_S = 5.0
+_LISTEN_TIMEOUT_S = 30.0
 TOO_LARGE = "too_large"
 _STREAMS = {frames.STDOUT: "stdout", frames.STDERR: "stderr"}
 
@@ -98,7 +99,7 @@ class Sandbox:
 
     async def kill(self) -> None:
         """SIGKILL every process in the sandbox but the runner; the iterator of `run` then ends with Exit(137).
-        Raises EngineFailure if the runner does not confirm within a second: destroy the sandbox then."""
+        Raises EngineFailure if the runner does not confirm within five seconds: destroy the sandbox then."""
         number, channel = self._connection.open()
         try:
             self._connection.send(encode(frames.KILL, number))

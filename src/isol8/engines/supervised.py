@@ -138,12 +138,13 @@ class SupervisedEngine:
     async def create(self, spec: SandboxSpec) -> Sandbox:
         """See Engine."""
         name = uuid.uuid4().hex[:16]
-        message, descriptors = await self._ask("create", name, **_described(spec), kept=spec.kept and self._keeps)
+        spec = dataclasses.replace(spec, kept=spec.kept and self._keeps)
+        message, descriptors = await self._ask("create", name, **_described(spec), kept=spec.kept)
         return await self._connect(name, spec, message, descriptors[0])
 
     async def keep(self, sandbox: Sandbox, note: dict[str, object]) -> None:
         """See Engine."""
-        if sandbox.spec.kept and self._keeps:
+        if sandbox.spec.kept:
             await self._ask("keep", sandbox.id, note=note)
 
     async def kept(self) -> list[str]:

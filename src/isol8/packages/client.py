@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from isol8.errors import EngineFailure
+from isol8.kernel import peers
 
 _LOG = logging.getLogger("isol8.packages")
 _MAX_LINE_BYTES = 256 * 1024
@@ -79,19 +80,26 @@ class Delivery:
 
 
 class KeeperClient:
-    """`address` is the keeper's abstract unix socket; it need not be up at any one time."""
+    """`address` is the keeper's abstract unix socket; it need not be up at any one time. `uid` is the user who made it,
+    the launcher's: nobody else may pose as the keeper."""
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, uid: int) -> None:
         self._address = address
+        self._uid = uid
 
     async def _connect(self, operation: str, key: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
         try:
             connection.connect(self._address)  # at once, or not at all
+            if peers.user_of(connection) != self._uid:
+                raise EngineFailure("the keeper's socket belongs to somebody else")
             reader, writer = await asyncio.open_unix_connection(sock=connection, limit=_MAX_LINE_BYTES)
         except OSError as error:
             connection.close()
             raise EngineFailure("the keeper of packages is not there") from error
+        except BaseException:
+            connection.close()
+            raise
         writer.write(json.dumps({"op": operation, "key": key}).encode() + b"\n")
         return reader, writer
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 
 from isol8.runtimes.base import Install
 
-_VERSION_TIMEOUT_S = 10
+_VERSION_TIMEOUT_S = 60
 
 
 def find_in_usr(name: str, well_known: Iterable[str]) -> Install | None:

@@ -11,14 +11,14 @@ from isol8.engines.sandbox import Sandbox
 from isol8.errors import EngineFailure
 from isol8.tasks import Tasks
 
-_GRACE_S = 1.0
+_GRACE_S = 5.0  # a machine may be busy, and a session loses all it has
 
 
 class Deadline:
     """Within the block, what runs in `sandbox` is killed after `milliseconds`; `passed` tells.
 
-    A sandbox that does not confirm the kill, or whose program does not end by it within a second, is destroyed. Either
-    way `Sandbox.run` ends, so whoever reads from it is neither cancelled nor left waiting.
+    A sandbox that does not confirm the kill, or whose program does not end by it within five seconds, is destroyed.
+    Either way `Sandbox.run` ends, so whoever reads from it is neither cancelled nor left waiting.
     """
 
     def __init__(self, milliseconds: int, sandbox: Sandbox, engine: Engine, tasks: Tasks) -> None:

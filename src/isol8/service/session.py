@@ -14,7 +14,7 @@ from typing import TypeVar
 
 from isol8.engines.base import Engine
 from isol8.engines.sandbox import Sandbox
-from isol8.errors import Conflict, EngineFailure, NotFound
+from isol8.errors import Conflict, EngineFailure, NotFound, SandboxFull
 from isol8.model import Content, SandboxSpec
 from isol8.service.lease import Lease
 from isol8.service.notes import SessionNote
@@ -53,8 +53,8 @@ class Session:
         return session
 
     def note_down(self) -> None:
-        """Note down what is needed to find it again after a crash, in the background."""
-        if self.sandbox:
+        """Note down what is needed to find it again after a crash, in the background; where the engine can."""
+        if self.spec and self.spec.kept and self.sandbox:
             self.noted_busy = self.users > 0
             note = SessionNote(self.name, self._owner, self.created_at, self.last_accessed_at, self.noted_busy)
             self._tasks.start(self._engine.keep(self.sandbox, note.to_json()))
@@ -146,14 +146,20 @@ class Session:
     async def put(self, path: str, content: Content) -> None:
         """Write a file, whole or not at all. Raises NotFound (no sandbox), InvalidRequest, SandboxFull."""
         sandbox = await self._live()
+        # Files are memory: an attempt could end with the kernel's killing the runner for it.
+        if len(content) > self._most(sandbox):
+            raise SandboxFull(f"No room in the sandbox for {path}")
         await self._bounded(sandbox.put(path, content))
 
     async def get(self, path: str) -> Content:
         """Read a file. Raises NotFound (no sandbox, no file), InvalidRequest."""
         sandbox = await self._live()
+        return await self._bounded(sandbox.get(path, self._most(sandbox)))
+
+    def _most(self, sandbox: Sandbox) -> int:
+        """The size that no file can be above."""
         limits = sandbox.spec.limits
-        most = min(max(limits.sandbox_bytes, limits.tmp_bytes), limits.memory_bytes)
-        return await self._bounded(sandbox.get(path, most))
+        return min(max(limits.sandbox_bytes, limits.tmp_bytes), limits.memory_bytes)
 
     async def _live(self) -> Sandbox:
         if self._sandbox is None:

@@ -1,4 +1,4 @@
-/* Uses up one thing until the kernel says no, prints how far it came, and holds on to it: bomb KIND [MARK] */
+/* Uses up one thing until the kernel says no, prints how far it came, and holds on to it: bomb KIND [MARK [MS]] */
 #define _GNU_SOURCE
 #include <pthread.h>
 #include <signal.h>
@@ -96,6 +96,6 @@ int main(int count, char **argument) {
     else if (!strcmp(kind, "dodge"))
         dodge(), sleep(3600);
     else if (!strcmp(kind, "leave"))
-        dodge(), usleep(400000); /* long enough to be seen */
+        dodge(), usleep(count > 3 ? 1000 * atoi(argument[3]) : 0); /* long enough to be seen */
     return 0;
 }

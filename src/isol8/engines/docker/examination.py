@@ -30,9 +30,9 @@ from isol8.kernel.cgroups import Group
 _MIB = 1 << 20
 _CALL = """
 import socket
-with socket.create_connection(('127.0.0.1', {port}), 5) as way: way.sendall(b'{token}')
+with socket.create_connection(('127.0.0.1', {port}), 20) as way: way.sendall(b'{token}')
 """
-_CALL_TIMEOUT_S = 5
+_CALL_TIMEOUT_S = 20  # what is found out holds for as long as the server runs, and the machine may be busy
 _PORT = 3128  # any that is free
 _CGROUPS = "run the daemon where it has the kernel's memory, cpu and pids controllers"
 _DAEMON = "use a daemon and an OCI runtime that honour it"

@@ -17,7 +17,7 @@ from isol8.engines.docker.client import DaemonFailure, Place, connect, disconnec
 
 _LOG = logging.getLogger("isol8.docker")
 _AGAIN_S = 1.0
-_PATIENCE_S = 3.0
+_PATIENCE_S = 10.0
 _REMEMBERED = 4096  # containers; of those that have ended, only the last are asked about
 
 

@@ -100,6 +100,11 @@ class Sandboxes:
                 self._zygote = zygote
             return self._zygote
 
+    async def copying_problem(self, boot: dict[str, Any]) -> str:
+        """Why an interpreter that could be copied into sandboxes boots in each of them; empty when it is copied."""
+        zygote = await self._ready_zygote()
+        return await self._templates.problem(boot, zygote.pid, len(self._parent.directories))
+
     async def create(self, name: str, request: dict[str, Any]) -> tuple[Group, int]:
         """Make a sandbox; its cgroup and its stream (the caller's to close). Raises EngineFailure."""
         if self._closing:

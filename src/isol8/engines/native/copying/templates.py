@@ -26,15 +26,24 @@ class Templates:
         self._environment = tuple(environment.items())
         self._problem = problem or ("" if MACHINE == "x86_64" else f"copying is not written for {MACHINE}")
         self._found: dict[Interpreter, Template] = {}
-        self._unfit: dict[Interpreter, float] = {}  # and when that was found
+        self._unfit: dict[Interpreter, tuple[float, str]] = {}  # when that was found, and why
         self._renewing: set[asyncio.Task[None]] = set()
         self._lock = asyncio.Lock()
+
+    def _interpreter(self, boot: dict[str, Any], zygote: int) -> Interpreter:
+        return Interpreter(boot["executable"], tuple(boot["argv"]), boot["path"], self._environment, zygote)
+
+    async def problem(self, boot: dict[str, Any], zygote: int, groups: int) -> str:
+        """Why there is none for a `Boot` that could be copied, found out by making it; empty when there is one."""
+        if self._problem or await self.template(boot, zygote, groups):
+            return self._problem
+        return self._unfit[self._interpreter(boot, zygote)][1]
 
     async def template(self, boot: dict[str, Any], zygote: int, groups: int) -> Template | None:
         """The one for a `Boot`; None where its interpreter must boot. `groups` as for Template."""
         if self._problem or not boot.get("copied"):
             return None
-        wanted = Interpreter(boot["executable"], tuple(boot["argv"]), boot["path"], self._environment, zygote)
+        wanted = self._interpreter(boot, zygote)
         template = self._found.get(wanted)
         if template is None or not template.alive:
             async with self._lock:
@@ -48,11 +57,12 @@ class Templates:
         return self._found.get(wanted)
 
     async def _make(self, wanted: Interpreter, groups: int) -> None:
-        if time.monotonic() - self._unfit.get(wanted, -_OLDEST_S) < _OLDEST_S:
+        found_at, _ = self._unfit.get(wanted, (-_OLDEST_S, ""))
+        if time.monotonic() - found_at < _OLDEST_S:
             return
-        template = await self._started(wanted, groups)
+        template, reason = await self._started(wanted, groups)
         if template is None:
-            self._unfit[wanted] = time.monotonic()
+            self._unfit[wanted] = time.monotonic(), reason
             return
         before = self._found.pop(wanted, None)
         if before:
@@ -61,7 +71,8 @@ class Templates:
             self._found.pop(other).close()  # of a zygote that is gone
         self._found[wanted] = template
 
-    async def _started(self, wanted: Interpreter, groups: int) -> Template | None:
+    async def _started(self, wanted: Interpreter, groups: int) -> tuple[Template | None, str]:
+        """A template; or None, and why."""
         reason, avoided = "", set[int]()
         for _ in range(_TRIES):  # a number that is not to be found twice may be there by chance
             template = Template(wanted, groups, avoided)
@@ -74,9 +85,9 @@ class Templates:
                 template.close()
                 raise
             else:
-                return template
+                return template, ""
         _LOG.warning("%s boots in every sandbox, rather than being copied: %s", wanted.argv[0], reason)
-        return None
+        return None, reason
 
     def close(self) -> None:
         """End all of them."""
