@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
+from collections.abc import Callable
 
 from isol8.engines.base import Engine
 from isol8.engines.sandbox import Sandbox
@@ -23,12 +24,14 @@ _FIRST_DELAY_S, _LONGEST_DELAY_S = 0.2, 30.0
 
 
 class Pool:
-    """`spec` is what the warm sandboxes are made from. `start` it, and `close` it."""
+    """`spec` is what the warm sandboxes are made from; `busy` tells whether anything is executed. `start` it, and
+    `close` it."""
 
-    def __init__(self, engine: Engine, spec: SandboxSpec, size: int) -> None:
+    def __init__(self, engine: Engine, spec: SandboxSpec, size: int, busy: Callable[[], bool] = lambda: False) -> None:
         self._engine = engine
         self.spec = spec
         self._size = size
+        self._busy = busy
         self._warm: deque[Sandbox] = deque()
         self._waiting: deque[asyncio.Future[Sandbox]] = deque()
         self._making = 0
@@ -80,16 +83,22 @@ class Pool:
             raise
 
     def _top_up_in_time(self) -> None:
-        """Replace what was handed out: at once when little is left, else when its program has probably ended, so that
-        making the next sandbox does not take the processor from the request that has just got one."""
+        """Replace what was handed out: at once when little is left, else when nothing is executed, so that making the
+        next sandbox does not take the processor from the request that has just got one."""
         if len(self._warm) * 2 < self._size:
             self._top_up()
         elif self._calm is None:
-            self._calm = asyncio.get_running_loop().call_later(_CALM_S, self._calmed)
+            self._await_calm()
+
+    def _await_calm(self) -> None:
+        self._calm = asyncio.get_running_loop().call_later(_CALM_S, self._calmed)
 
     def _calmed(self) -> None:
         self._calm = None
-        self._top_up()
+        if self._busy() and len(self._warm) * 2 >= self._size:
+            self._await_calm()
+        else:
+            self._top_up()
 
     def _top_up(self) -> None:
         """Start making as many as are wanted, as far as two at a time allow."""

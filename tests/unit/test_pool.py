@@ -53,6 +53,23 @@ async def test_a_warm_one_is_there_at_once_and_is_made_good(pool: Pool, engine: 
         await engine.destroy(sandbox)
 
 
+async def test_while_anything_is_executed_it_is_refilled_when_less_than_half_is_left(engine: ScriptedEngine) -> None:
+    busy = True
+    pool = Pool(engine, SPEC, 4, lambda: busy)
+    await filled(pool, engine, 4)
+    used = [await pool.acquire() for _ in range(2)]
+    await asyncio.sleep(0.05)
+    assert engine.calls["create"] == 4
+    used.append(await pool.acquire())
+    await until(lambda: engine.calls["create"] == 7)
+    used.append(await pool.acquire())
+    busy = False
+    await until(lambda: engine.calls["create"] == 8)
+    for sandbox in used:
+        await engine.destroy(sandbox)
+    await pool.close()
+
+
 async def test_who_waits_is_served_in_order(engine: ScriptedEngine) -> None:
     pool = Pool(engine, SPEC, 0)
     engine.gate.clear()

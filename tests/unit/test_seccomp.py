@@ -68,6 +68,8 @@ def test_arguments_decide(machine: str) -> None:
     assert answer(machine, ioctl, 0, 0x5401) == ALLOW
     assert answer(machine, ioctl, 0, 0x5412) == EPERM
     assert answer(machine, number(machine, "personality"), 0x0004) == EPERM
+    mark = number(machine, "fanotify_mark")
+    assert [answer(machine, mark, 3, flags) for flags in (0x1, 0x2, 0x3, 0x12, 0x80)] == [EPERM, ALLOW] + [EPERM] * 3
     prlimit = number(machine, "prlimit64")
     assert [answer(machine, prlimit, pid, 7) for pid in (0, 1, 2)] == [ALLOW, EPERM, ALLOW]
 

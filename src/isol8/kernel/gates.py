@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 
+from isol8.kernel.seccomp_policy import MARK_REMOVE
 from isol8.kernel.syscalls import syscall
 
 _CLASS_CONTENT = 0x4
@@ -24,6 +25,9 @@ class Gate:
 
     Making one takes CAP_SYS_ADMIN in the first user namespace; having it takes nothing. Raises OSError: EPERM, or
     EINVAL from a kernel without CONFIG_FANOTIFY_ACCESS_PERMISSIONS.
+
+    `descriptor` stays open until this process ends, with nothing left to watch: to close it while its mark is being
+    forgotten waits for a grace period of the kernel's, some 10 to 20 ms, as long as many a program runs.
     """
 
     def __init__(self, path: str, uid: int) -> None:
@@ -37,7 +41,9 @@ class Gate:
             name = path.encode() + b"\0"
             syscall("fanotify_mark", self.descriptor, _MARK_ADD, _OPEN_PERM, _AT_FDCWD, name)
         except OSError:
-            self.close()
+            for descriptor in (self.descriptor, self._file):
+                if descriptor >= 0:
+                    os.close(descriptor)
             os.unlink(path)
             raise
 
@@ -50,7 +56,10 @@ class Gate:
     def pass_on(self) -> None:
         """Let go on who is held, and stay for the next."""
         # struct fanotify_response: fd (4), response (4)
-        os.write(self.descriptor, self._held.to_bytes(4, "little") + _ALLOW.to_bytes(4, "little"))
+        try:
+            os.write(self.descriptor, self._held.to_bytes(4, "little") + _ALLOW.to_bytes(4, "little"))
+        except FileNotFoundError:
+            pass  # it was killed while it waited
         os.close(self._held)
         self._held = -1
 
@@ -67,13 +76,18 @@ class Gate:
         view = memoryview(content)
         while view:
             view = view[os.write(self._file, view) :]
+        self._remove()
         self.pass_on()
-        self.close()
 
     def close(self) -> None:
-        """Take the gate away; who is held goes on. Idempotent."""
-        for name in ("_held", "descriptor", "_file"):
-            descriptor = getattr(self, name)
-            if descriptor >= 0:
-                os.close(descriptor)
-                setattr(self, name, -1)
+        """Take the gate away; who is held goes on, if it lives. Idempotent."""
+        if self._file >= 0:
+            self._remove()
+        if self._held >= 0:
+            self.pass_on()
+
+    def _remove(self) -> None:
+        """From here on nobody else is held."""
+        syscall("fanotify_mark", self.descriptor, MARK_REMOVE, _OPEN_PERM, self._file, None)
+        os.close(self._file)
+        self._file = -1

@@ -82,6 +82,10 @@ def _prlimit_rule() -> Block:
     return [_argument(0), *_when_equal(policy.RUNNER_PID, _answer(_EPERM)), *_answer(_ALLOW)]
 
 
+def _mark_rule() -> Block:
+    return [_argument(1), *_when_equal(policy.MARK_REMOVE, _answer(_ALLOW)), *_answer(_EPERM)]
+
+
 _RULES = {
     "clone": _clone_rule,
     # Its flags lie in memory, where a filter cannot look; libc falls back to clone.
@@ -90,6 +94,7 @@ _RULES = {
     "personality": _personality_rule,
     "ioctl": _ioctl_rule,
     "prlimit64": _prlimit_rule,
+    "fanotify_mark": _mark_rule,
 }
 
 

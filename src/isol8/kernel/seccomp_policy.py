@@ -122,7 +122,7 @@ ALLOWED: tuple[tuple[str, str], ...] = (
 )
 
 # Decided by their arguments in `seccomp.py`, or answered specially.
-CONDITIONAL_NAMES = ("clone", "clone3", "socket", "personality", "ioctl", "prlimit64")
+CONDITIONAL_NAMES = ("clone", "clone3", "socket", "personality", "ioctl", "prlimit64", "fanotify_mark")
 
 # socket(2) families: local; IPv4 and IPv6, with the protocols that programs speak (the usual one of a type, ICMP, TCP,
 # UDP, ICMPv6), not those whose kernel module a mere socket would load (SCTP, DCCP, L2TP), and with types below 4, that
@@ -142,6 +142,9 @@ DENIED_IOCTLS = (0x5412, 0x541C, 0x5423)
 
 # prlimit(2) of process 1: the kernel asks for the same user id alone, and a runner that may open no file is lost.
 RUNNER_PID = 1
+
+# fanotify_mark(2), FAN_MARK_REMOVE and nothing else: a runner takes its gate away. No program has a group to mark for.
+MARK_REMOVE = 0x2
 
 # clone(2) flags that make namespaces: user, mount, cgroup, uts, ipc, pid, net, time.
 NAMESPACE_FLAGS = 0x10000000 | 0x00020000 | 0x02000000 | 0x04000000 | 0x08000000 | 0x20000000 | 0x40000000 | 0x00000080

@@ -48,6 +48,7 @@ NUMBERS: dict[str, tuple[int | None, int | None]] = {
     "faccessat2": (439, 439),
     "fadvise64": (221, 223),
     "fallocate": (285, 47),
+    "fanotify_mark": (301, 263),
     "fchdir": (81, 50),
     "fchmod": (91, 52),
     "fchmodat": (268, 53),

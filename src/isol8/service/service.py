@@ -52,10 +52,15 @@ class Service:
             name: (self._warm_spec(runtimes[name], installed[name]), getattr(config.pool, name, 0))
             for name in self.languages.ready()
         }
-        self._templates = Templates(
-            engine, warm, self._layers, template_sets(config), config.packages.demanded_templates
-        )
         admission = Admission(config.max_concurrent, config.max_queue, config.policy.requests_per_minute)
+        self._templates = Templates(
+            engine,
+            warm,
+            self._layers,
+            template_sets(config),
+            config.packages.demanded_templates,
+            busy=lambda: admission.running > 0,
+        )
         self.executor = Executor(
             engine,
             egress,

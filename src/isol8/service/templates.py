@@ -14,7 +14,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
 
@@ -77,7 +77,7 @@ class _Template:
 
 class Templates:
     """`start` it within a running event loop, and `close` it. `warm` are what sandboxes of each runtime are made from,
-    and how many wait; `demanded` bounds the templates that make themselves."""
+    and how many wait; `demanded` bounds the templates that make themselves; `busy` tells whether anything runs."""
 
     def __init__(
         self,
@@ -86,13 +86,15 @@ class Templates:
         layers: Layers | None,
         sets: Iterable[TemplateSet],
         demanded: int,
+        busy: Callable[[], bool] = lambda: False,
     ) -> None:
         self._engine = engine
         self._warm = warm
         self._layers = layers
         self._sets = tuple(sets)
         self._most_demanded = demanded
-        self._pools = {runtime: Pool(engine, spec, size) for runtime, (spec, size) in warm.items()}
+        self._busy = busy
+        self._pools = {runtime: Pool(engine, spec, size, busy) for runtime, (spec, size) in warm.items()}
         self._configured: dict[str, _Template] = {}  # by the layer's name, as below
         self._demanded: OrderedDict[str, _Template] = OrderedDict()
         self._asked: OrderedDict[str, None] = OrderedDict()  # layers that were asked for once, and are no template
@@ -123,7 +125,7 @@ class Templates:
     def _open(self, need: Need, share: Share, modules: tuple[str, ...], size: int) -> _Template:
         spec, _ = self._warm[need.runtime]
         boot = dataclasses.replace(spec.boot, modules=modules) if spec.boot.forked else spec.boot
-        pool = Pool(self._engine, dataclasses.replace(spec, boot=boot, mounts=(share.mount,)), size)
+        pool = Pool(self._engine, dataclasses.replace(spec, boot=boot, mounts=(share.mount,)), size, self._busy)
         pool.start()
         return _Template(share, need, pool)
 
