@@ -54,7 +54,9 @@ class Boot:
     `forked`: a fork of the sandbox's own Python interpreter, with `modules` imported, where the engine has one.
     `executable`, `argv`: else an interpreter started ahead of time, held where it opens `path`, its program file, for
     the `opens`th time: the last before it reads it. Where a sandbox has no means for that, one for which a named pipe
-    in the file's place will do (`pipe`) is held in its reading. `copied`: one that has booted may be copied, where an
+    in the file's place will do (`pipe`) is held in its reading. `stamps`: where in its memory it keeps the moment at
+    which it was started, in bytes from its entry point: a time_t and a struct timeval, which become those of its
+    program's start. Where they are not there, none is held. `copied`: one that has booted may be copied, where an
     engine can. Neither: a process ready to execute anything.
     """
 
@@ -64,6 +66,7 @@ class Boot:
     argv: tuple[str, ...] = ()
     path: str = ""
     opens: int = 1
+    stamps: tuple[int, ...] = ()
     pipe: bool = False
     copied: bool = False
 

@@ -15,7 +15,7 @@ import pytest
 from isol8.engines.sandbox import Exit, Sandbox
 from isol8.engines.supervised import SupervisedEngine
 from isol8.kernel import cgroups
-from isol8.model import Boot, Limits, Network, SandboxSpec
+from isol8.model import Boot, Limits, Network, Plan, SandboxSpec
 from tests.support import machine
 from tests.support.plans import python_plan
 
@@ -39,12 +39,16 @@ class Lab:
 
 async def python(sandbox: Sandbox, source: str, output_bytes: int = 1 << 20) -> tuple[int, str]:
     """Run a program; its exit code, and its stdout and stderr one after the other."""
-    plan = python_plan(source, "/usr/bin/python3")
-    output = {"stdout": b"", "stderr": b""}
+    return await output(sandbox, python_plan(source, "/usr/bin/python3"), output_bytes)
+
+
+async def output(sandbox: Sandbox, plan: Plan, output_bytes: int = 1 << 20) -> tuple[int, str]:
+    """The same of a program that is laid out."""
+    said = {"stdout": b"", "stderr": b""}
     async for event in sandbox.run(plan, stdin=b"", output_bytes=output_bytes):
         if isinstance(event, Exit):
-            return event.code, (output["stdout"] + output["stderr"]).decode()
-        output[event.stream] += event.data
+            return event.code, (said["stdout"] + said["stderr"]).decode()
+        said[event.stream] += event.data
     raise AssertionError("a run ends with Exit")
 
 

@@ -4,14 +4,17 @@ import asyncio
 import dataclasses
 import os
 import signal
+import time
 from pathlib import Path
 
 import pytest
 
 from isol8.errors import Conflict, EngineFailure, NotFound, SandboxFull
-from isol8.model import Boot, SandboxSpec
-from tests.engine.conftest import LIMITS, Lab, python
+from isol8.model import Boot, Plan, SandboxSpec
+from isol8.runtimes.registry import RUNTIMES, find_installed
+from tests.engine.conftest import LIMITS, Lab, output, python
 from tests.support import machine
+from tests.support.plans import python_plan
 
 pytestmark = pytest.mark.cgroup
 
@@ -207,6 +210,33 @@ async def test_an_interpreter_waits_for_its_program_and_none_is_left_where_it_is
         code, output = await python(other, show)
         assert (code, output.partition(" ")[2]) == (0, "2 ['main.py']\n")
         assert (await python(other, "import os; os.kill(2, 0)"))[0] == 1, "the one that waited is gone"
+
+
+def _bash_plan(source: str) -> Plan:
+    path = "/sandbox/main.sh"
+    return dataclasses.replace(python_plan(source, "/usr/bin/bash"), runtime="bash", argv=("bash", path), path=path)
+
+
+_TELL = """printf '%(%s)T' -2; echo " $SECONDS $$ ${EPOCHREALTIME%.*}" """
+
+
+async def test_a_bash_that_waits_counts_from_when_its_program_comes(lab: Lab) -> None:
+    """So does one that cannot be told: it does not wait."""
+    install = find_installed("")["bash"]
+    boot = RUNTIMES["bash"].boot(install)
+    specs = [
+        SandboxSpec(runtime="bash", limits=LIMITS, boot=dataclasses.replace(boot, stamps=stamps))
+        for stamps in (install.stamps, tuple(reversed(install.stamps)), (8, 1 << 40))
+    ]
+    sandboxes = [await lab.engine.create(spec) for spec in specs]
+    await asyncio.sleep(1)  # what they count from would be another second
+    for sandbox, held in zip(sandboxes, (True, False, False), strict=True):
+        before = int(time.time())
+        code, told = await output(sandbox, _bash_plan(_TELL))
+        start, counted, pid, now = (int(value) for value in told.split())
+        assert (code, pid == 2) == (0, held), "it is the process that was there first"
+        assert before <= start <= now
+        assert start + counted in (now - 1, now)
 
 
 async def test_a_program_that_does_not_fit_leaves_nobody_waiting(lab: Lab) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from isol8.model import Command, Limits, Plan
+from isol8.model import Boot, Command, Limits, Plan
 from isol8.runtimes.base import Install
 from isol8.runtimes.prefixes import find_prefix
 from isol8.runtimes.registry import RUNTIMES, find_installed
@@ -60,8 +60,31 @@ def test_what_waits_is_what_a_warm_plan_needs(runtime: str) -> None:
         assert (boot.executable, boot.argv, boot.path) == (laid_out.executable, laid_out.argv, laid_out.path)
 
 
-def test_bash_counts_its_seconds_from_its_start_so_it_is_not_started_early() -> None:
-    assert not plan("bash").warm
+def test_bash_is_started_early_where_it_can_be_told_when_it_starts(tmp_path: Path) -> None:
+    bash, command = RUNTIMES["bash"], Command(runtime="bash", source=b"1", limits=LIMITS, timeout_ms=1, output_bytes=1)
+    of_the_machine = find_installed(str(tmp_path))["bash"]
+    of_an_image = bash.inside("/bin/bash", "5.2", "", "an-image")
+    boot = bash.boot(of_the_machine)
+    assert (boot.executable, boot.argv) == ("/usr/bin/bash", ("bash", "/sandbox/main.sh"))
+    assert len(boot.stamps) == 2
+    assert bash.plan(command, of_the_machine).warm
+    assert bash.boot(of_an_image) == Boot()
+    assert not bash.plan(command, of_an_image).warm
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"env": {"A": "1"}},
+        {"secrets": {"A": "1"}},
+        {"workdir": "/sandbox/deep"},
+        {"extension": ".txt"},
+    ],
+)
+def test_bash_starts_cold_when_its_boot_would_differ(tmp_path: Path, more: dict[str, Any]) -> None:
+    given: dict[str, Any] = {"source": b"1", "limits": LIMITS, "timeout_ms": 1000, "output_bytes": 1000} | more
+    install = find_installed(str(tmp_path))["bash"]
+    assert not RUNTIMES["bash"].plan(Command(runtime="bash", **given), install).warm
 
 
 @pytest.mark.parametrize("runtime", ["bun", "deno"])

@@ -19,6 +19,8 @@ _MODULES = (
     "isol8.runner.program",
     "isol8.runner.resumption",
     "isol8.runner.relay",
+    "isol8.runner.stamps",
+    "isol8.runner.holding",
     "isol8.runner.loop",
     "isol8.engines.inside",
 )

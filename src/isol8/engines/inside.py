@@ -14,7 +14,8 @@ from typing import Any, NoReturn
 from isol8.kernel import privileges
 from isol8.kernel.pipe_gates import PipeGate
 from isol8.runner.files import write_file
-from isol8.runner.loop import Boot, Runner
+from isol8.runner.holding import Boot
+from isol8.runner.loop import Runner
 from isol8.runner.relay import Relay
 from isol8.runner.resumption import Keeping
 
@@ -39,7 +40,7 @@ def main(settings: dict[str, Any]) -> NoReturn:
     gate = PipeGate(path, lambda content: write_file(path, content)) if boot["pipe"] else None
     Runner(
         stream,
-        Boot(boot["executable"], argv, path, boot["opens"], forked=False),
+        Boot(boot["executable"], argv, path, boot["opens"], boot["stamps"], forked=False),
         lambda: privileges.set_dumpable(True),
         gate,
         output,

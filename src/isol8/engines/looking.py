@@ -54,7 +54,7 @@ print(json.dumps({
 def specimen_request() -> tuple[str, dict[str, Any]]:
     """A name, and what to ask an engine's `Sandboxes` to create."""
     limits = {name: getattr(LIMITS, name) for name in LIMITS.__slots__}
-    boot = {"forked": False, "executable": "", "argv": [], "path": "", "opens": 1, "pipe": False}
+    boot = {"forked": False, "executable": "", "argv": [], "path": "", "opens": 1, "stamps": [], "pipe": False}
     request = {"runtime": "python", "limits": limits, "network": "none", "image": "", "boot": boot, "kept": False}
     request["mounts"] = []
     return f"specimen-{os.getpid()}", request

@@ -250,10 +250,11 @@ def _described(spec: SandboxSpec) -> dict[str, Any]:
 def _spec(request: protocol.Message) -> SandboxSpec:
     """What a sandbox that is adopted was made from."""
     boot = request["boot"]
+    lists = {name: tuple(boot[name]) for name in ("modules", "argv", "stamps")}
     return SandboxSpec(
         runtime=request["runtime"],
         limits=Limits(**request["limits"]),
-        boot=Boot(**boot | {"modules": tuple(boot["modules"]), "argv": tuple(boot["argv"])}),
+        boot=Boot(**boot | lists),
         network=Network(request["network"]),
         image=request["image"],
         mounts=tuple(Mount(name=name, target=target) for name, target in request["mounts"]),

@@ -1,11 +1,12 @@
 """The runner: process 1 of a sandbox.
 
 Theory of operation. The runner sits in one `poll` over its stream from the server, a pipe that SIGCHLD writes to,
-and the pipes of the program that runs. It forks a worker before it says READY, so that a START only has to write the
-program file and let the worker go. When the main process is reaped, the pipes are drained of what they hold and EXIT is
-sent; children that live on keep their pipes, whose contents are dropped. The stream is the runner's reason to live:
-at its end it exits, and the kernel kills everything else in the pid namespace. Where the stream does not end with its
-server (`Keeping`), the next server may resume, and what the one before had begun ends: its program and its files.
+and the pipes of the program that runs. Before it says READY it forks a worker, or has an interpreter boot and wait, so
+that a START only has to write the program file and let that go. When the main process is reaped, the pipes are drained
+of what they hold and EXIT is sent; children that live on keep their pipes, whose contents are dropped. The stream is
+the runner's reason to live: at its end it exits, and the kernel kills everything else in the pid namespace. Where the
+stream does not end with its server (`Keeping`), the next server may resume, and what the one before had begun ends: its
+program and its files.
 
 Only the writes to the stream block: a server that does not read stops the program's output, not its memory.
 """
@@ -20,56 +21,23 @@ import select
 from isol8.runner import frames
 from isol8.runner.files import Upload, read_chunks, write_file
 from isol8.runner.frames import encode, unpack_fields
+from isol8.runner.holding import HOME, Held
 from isol8.runner.program import Program
 from isol8.runner.resumption import resumed
-from isol8.runner.worker import Worker, fork_worker
+from isol8.runner.stamps import Stamps, now
+from isol8.runner.worker import Worker, fork_worker, start_program
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import NoReturn, Protocol
 
+    from isol8.runner.holding import Boot, Gate
     from isol8.runner.resumption import Keeping
 else:
     Protocol = object  # typing would be half a megabyte in every sandbox
 
 _MAX_REQUEST_BYTES = 64 * 1024 * 1024
-
-
-class Boot:
-    """What waits in the sandbox before the first request.
-
-    `executable` and `argv` start an interpreter ahead of time, which boots and is held where it opens its program file,
-    `path`, for the `opens`th time. Without argv a worker is forked; `forked` says that it will go on as Python.
-    """
-
-    def __init__(self, executable: str, argv: list[bytes], path: str, opens: int, forked: bool) -> None:
-        self.executable = executable
-        self.argv = argv
-        self.path = path
-        self.opens = opens
-        self.forked = forked
-
-
-class Gate(Protocol):
-    """What holds whoever opens the program file. The engine makes it; see kernel/gates.py."""
-
-    descriptor: int  # can be read when somebody has come
-
-    def arrive(self) -> None:
-        """Somebody has come."""
-
-    def pass_on(self) -> None:
-        """Let go on who has come, and stay."""
-
-    def in_place(self) -> bool:
-        """Whether the program file is still the one the gate is at."""
-
-    def open(self, content: bytes) -> None:
-        """Fill the file, and let go on who is held. Raises OSError; the gate is then still closed."""
-
-    def close(self) -> None:
-        """Take the gate away. Idempotent."""
 
 
 class Relay(Protocol):
@@ -84,27 +52,11 @@ class Relay(Protocol):
         """See to what has happened. Returns at once."""
 
 
-class Held:
-    """An interpreter that has booted and is held at the gate."""
-
-    def __init__(self, worker: Worker, argv: list[bytes], path: str, gate: Gate) -> None:
-        self.worker = worker
-        self.argv = argv
-        self.path = path
-        self.gate = gate
-
-    def serves(self, argv: list[bytes], env: list[bytes], directory: str) -> bool:
-        """Whether it is just what was asked for: its arguments, environment and directory are those it was started
-        with. A user's own site directory is looked at while Python boots, so it needs a fresh one."""
-        as_started = self.argv == argv and not env and directory == "/sandbox"
-        return as_started and not os.path.isdir("/sandbox/.local") and self.gate.in_place()
-
-
 class Runner:
-    """See the module's text. `on_fork` is called in every worker right after its fork, `settle` when all is ready for
-    the first program. Without a `gate` no interpreter is held, without a `relay` no port listened on. `copied` is a
-    worker that has become the interpreter to be held already. `output` is where frames go when `stream` can only be
-    read."""
+    """See the module's text. `on_fork` is called in every worker right after its fork, `settle` when the first is
+    forked before there is a program. Without a `gate` no interpreter is held, without a `relay` no port listened on.
+    `copied` is a worker that has become the interpreter to be held already. `output` is where frames go when `stream`
+    can only be read."""
 
     def __init__(
         self,
@@ -143,16 +95,27 @@ class Runner:
 
     def serve(self) -> NoReturn:
         """Serve until the stream ends, then exit the process. Returns never; in a worker, raises Released."""
-        self._worker = None if self._copied else self._fork()
         if self._gate:
             self._held = self._hold(self._boot, self._gate)
-        self._settle()
+        if not self._held:
+            self._worker = self._fork()
+            self._settle()
         self._send(encode(frames.READY, 0))
         while True:
             self._step()
 
     def _fork(self) -> Worker:
         return fork_worker(self._on_fork)
+
+    def _execute(self, executable: str, argv: list[bytes], env: list[bytes], directory: str) -> Worker:
+        """Another program, in the worker that waits, if one does. `env` is added to the sandbox's own."""
+        whole, worker = self._environment + env, self._worker
+        self._worker = None
+        if worker is None and (started := start_program(executable, argv, whole, directory)):
+            return started
+        worker = worker or self._fork()
+        worker.execute(executable, argv, whole, directory)
+        return worker
 
     def _send(self, data: bytes) -> None:
         view = memoryview(data)
@@ -296,18 +259,18 @@ class Runner:
         path, directory = os.fsdecode(single["path"]), os.fsdecode(single["cwd"])
         os.makedirs(directory, exist_ok=True)
         warm = single["warm"] == b"1"
-        if warm and self._held and self._held.serves(argv, env, directory):
+        if warm and self._held and self._held.serves(argv, env, directory) and self._held.starts_now():
             worker = self._release_held(self._held, single["source"])
         else:
             self._discard_held()
             write_file(path, single["source"])
-            worker = self._worker or self._fork()
-            self._worker = None
             # A user's own site directory is looked at while the interpreter boots, so it needs a fresh one.
-            if warm and self._boot.forked and not os.path.isdir("/sandbox/.local"):
+            if warm and self._boot.forked and not os.path.isdir(f"{HOME}/.local"):
+                worker = self._worker or self._fork()
+                self._worker = None
                 worker.release(env, directory)
             else:
-                worker.execute(os.fsdecode(single["executable"]), argv, self._environment + env, directory)
+                worker = self._execute(os.fsdecode(single["executable"]), argv, env, directory)
         self._program = Program(channel, worker, int(single["cap"]))
 
     def _kill(self, channel: int) -> None:
@@ -363,12 +326,10 @@ class Runner:
             raise
         self._send(encode(frames.DONE, channel))
 
-    def _hold(self, boot: Boot, gate: Gate) -> Held:
-        """Start an interpreter, and wait until it opens its program."""
-        worker, self._worker = self._copied or self._worker, None
-        assert worker is not None
-        if not self._copied:
-            worker.execute(boot.executable, boot.argv, self._environment, "/sandbox")
+    def _hold(self, boot: Boot, gate: Gate) -> Held | None:
+        """Start an interpreter, and wait until it opens its program. None: it is not as is known, and was ended."""
+        since = now()
+        worker = self._copied or self._execute(boot.executable, boot.argv, [], HOME)
         poll = select.poll()
         poll.register(gate.descriptor, select.POLLIN)
         poll.register(self._wake, select.POLLIN)
@@ -380,12 +341,20 @@ class Runner:
                 if os.waitpid(worker.pid, os.WNOHANG)[0]:
                     raise RuntimeError(f"{boot.executable} ended while it booted: {os.read(worker.stderr, 4096)!r}")
             gate.arrive()
-        return Held(worker, boot.argv, boot.path, gate)
+        held = Held(worker, boot.argv, boot.path, gate)
+        try:
+            if boot.stamps:
+                held.stamps = Stamps(worker.pid, boot.stamps, since)
+        except (OSError, ValueError) as error:
+            os.write(2, f"sandbox: {boot.executable} starts with its program: {error}\n".encode())
+            held.end()
+            return None
+        return held
 
     def _release_held(self, held: Held, source: bytes) -> Worker:
         """Let it find the program."""
         try:
-            held.gate.open(source)
+            held.release(source)
         except OSError:
             self._discard_held()
             try:
@@ -397,15 +366,7 @@ class Runner:
         return held.worker
 
     def _discard_held(self) -> None:
-        """The request needs another interpreter, or a file of that name: end the one that waits."""
+        """The request needs another interpreter, or a file of that name."""
         held, self._held = self._held, None
-        if held is None:
-            return
-        held.worker.close()
-        try:
-            os.kill(held.worker.pid, _signal.SIGKILL)
-        except ProcessLookupError:
-            pass
-        if held.gate.in_place():
-            os.unlink(held.path)
-        held.gate.close()
+        if held:
+            held.end()

@@ -12,13 +12,15 @@ from isol8.model import Boot, Command, Plan
 class Install:
     """Where a runtime is on this machine. `prefix` is a host directory mounted read-only at
     /opt/isol8/<name> in every sandbox; None when it is part of the machine's /usr. `packages` is the directory of a
-    sandbox in which the runtime looks for packages by itself; None when there is none to mount over."""
+    sandbox in which the runtime looks for packages by itself; None when there is none to mount over. `stamps`: see
+    Boot."""
 
     executable: str  # path inside the sandbox, e.g. /usr/bin/python3 or /opt/isol8/node/bin/node
     version: str
     prefix: str | None
     packages: str | None = None
     packages_options: tuple[str, ...] = ()  # what must stand before the program's path when there are any
+    stamps: tuple[int, ...] = ()
     surroundings: str = ""  # the image that it is in: packages for the same version of another one may not work with it
 
 

@@ -20,7 +20,7 @@ class Bun:
         return find_prefix(self.name, data_dir, packages="/node_modules")
 
     def inside(self, executable: str, version: str, packages: str, image: str) -> Install:
-        return Install(executable, version, None, packages or None, (), image)
+        return Install(executable, version, None, packages or None, surroundings=image)
 
     def boot(self, install: Install) -> Boot:
         # The first time is to see whether there is such a file at all.

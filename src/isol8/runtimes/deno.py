@@ -26,7 +26,7 @@ class Deno:
         return dataclasses.replace(install, packages_options=_OPTIONS) if install else None
 
     def inside(self, executable: str, version: str, packages: str, image: str) -> Install:
-        return Install(executable, version, None, packages or None, _OPTIONS, image)
+        return Install(executable, version, None, packages or None, _OPTIONS, surroundings=image)
 
     def boot(self, install: Install) -> Boot:
         return wait_at_program(install, "deno", "run", "-A", extension=self.extension)

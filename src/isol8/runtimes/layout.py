@@ -32,7 +32,14 @@ def wait_at_program(
     path = _program_path(extension)
     argv = (*starter, path)
     return Boot(
-        executable=install.executable, argv=argv, path=path, opens=opens, pipe=pipe, forked=forked, copied=copied
+        executable=install.executable,
+        argv=argv,
+        path=path,
+        opens=opens,
+        stamps=install.stamps,
+        pipe=pipe,
+        forked=forked,
+        copied=copied,
     )
 
 

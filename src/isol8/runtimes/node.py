@@ -23,7 +23,7 @@ class Node:
         return find_prefix(self.name, data_dir, packages="/node_modules")
 
     def inside(self, executable: str, version: str, packages: str, image: str) -> Install:
-        return Install(executable, version, None, packages or None, (), image)
+        return Install(executable, version, None, packages or None, surroundings=image)
 
     def boot(self, install: Install) -> Boot:
         return wait_at_program(install, "node", extension=self.extension, pipe=True, copied=True)

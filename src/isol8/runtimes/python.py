@@ -31,7 +31,7 @@ class Python:
         return dataclasses.replace(install, packages=_find_packages(install.executable)) if install else None
 
     def inside(self, executable: str, version: str, packages: str, image: str) -> Install:
-        return Install(executable, version, None, packages or None, (), image)
+        return Install(executable, version, None, packages or None, surroundings=image)
 
     def boot(self, install: Install) -> Boot:
         return wait_at_program(install, "python3", extension=self.extension, pipe=True, forked=True)

@@ -24,7 +24,7 @@ _READY_TIMEOUT_S = 60
 _LIMITS = Limits(memory_bytes=64 << 20, cpus=1.0, pids=16, sandbox_bytes=1 << 20, tmp_bytes=1 << 20)
 _REQUEST = {
     "network": "none",
-    "boot": {"forked": False, "executable": "", "path": "", "opens": 1, "argv": [], "modules": []},
+    "boot": {"forked": False, "executable": "", "path": "", "opens": 1, "argv": [], "stamps": [], "modules": []},
     "mounts": [],
 }
 _LAYER_OF = {

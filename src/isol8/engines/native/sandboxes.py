@@ -279,6 +279,7 @@ def _fields(uid: int, limits: Limits, request: dict[str, Any], means: Means) -> 
         ("opens", str(boot["opens"]).encode()),
         ("forked", b"1" if boot["forked"] else b"0"),
         *(("argv", value.encode()) for value in boot["argv"] if not boot["forked"]),
+        *(("stamp", str(offset).encode()) for offset in boot["stamps"]),
         *(("module", name.encode()) for name in boot["modules"]),
         *(("target", target.encode()) for _, target in request["mounts"]),
     ]

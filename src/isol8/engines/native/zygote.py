@@ -33,7 +33,8 @@ from isol8.engines.native.rehearsal import rehearse
 from isol8.engines.native.traces import Traces, start_afresh
 from isol8.kernel import gates, landlock, memory, mounts, namespaces, privileges, seccomp, user_namespaces
 from isol8.runner.frames import unpack_fields
-from isol8.runner.loop import Boot, Runner
+from isol8.runner.holding import Boot
+from isol8.runner.loop import Runner
 from isol8.runner.worker import Released, Worker, set_oom_score
 
 TYPE_CHECKING = False
@@ -112,7 +113,9 @@ class _Request:
         # Imported ahead of time, by the worker: packages are foreign code, and this process is root.
         self.modules = [value.decode() for key, value in fields if key == "module" and descriptors]
         argv = [value for key, value in fields if key == "argv"]
-        self.boot = Boot(single["executable"], argv, single["path"], int(single["opens"]), single["forked"] == "1")
+        stamps = [int(value) for key, value in fields if key == "stamp"]
+        executable, path, opens = single["executable"], single["path"], int(single["opens"])
+        self.boot = Boot(executable, argv, path, opens, stamps, forked=single["forked"] == "1")
 
 
 def hold(before: tuple[set[str], set[str]], namespace: dict[str, object]) -> None:
@@ -192,7 +195,7 @@ def _rehearse(request: _Request, means: _Means, home: list[int], traces: Traces)
     means.rehearsed = True
     ours, theirs = _socket.socketpair()
     request.stream = theirs.fileno()
-    request.boot = Boot("", [], "", 0, forked=True)
+    request.boot = Boot("", [], "", 0, [], forked=True)
     runner = _clone(request, home, means.initial, parent=0)
     if runner == 0:
         ours.close()

@@ -1,0 +1,1 @@
+echo "$SECONDS $GREETING"; declare -p GREETING SECONDS POSIXLY_CORRECT; set -o | grep posix

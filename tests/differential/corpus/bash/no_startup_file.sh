@@ -1,0 +1,1 @@
+echo "${FROM-nothing was read before}" *

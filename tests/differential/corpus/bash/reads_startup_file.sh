@@ -1,0 +1,1 @@
+echo "and then the program" "$FROM" "${BASH_ENV}"
