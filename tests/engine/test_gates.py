@@ -19,7 +19,8 @@ def gate(tmp_path: Path) -> Iterator[Gate]:
     made = Gate(str(tmp_path / "main"), USER)
     yield made
     made.close()
-    os.close(made.descriptor)
+    made.forget()
+    made.forget()
 
 
 def _reader(path: Path, gate: Gate) -> subprocess.Popen[str]:
@@ -85,7 +86,7 @@ def test_no_room_leaves_it_closed(gate: Gate) -> None:
         assert small.in_place()
         small.close()
         reader.communicate(timeout=60)
-        os.close(small.descriptor)
+        small.forget()
     finally:
         subprocess.run(["umount", str(limited)], check=True)
         limited.rmdir()

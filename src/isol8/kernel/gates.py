@@ -26,8 +26,9 @@ class Gate:
     Making one takes CAP_SYS_ADMIN in the first user namespace; having it takes nothing. Raises OSError: EPERM, or
     EINVAL from a kernel without CONFIG_FANOTIFY_ACCESS_PERMISSIONS.
 
-    `descriptor` stays open until this process ends, with nothing left to watch: to close it while its mark is being
-    forgotten waits for a grace period of the kernel's, some 10 to 20 ms, as long as many a program runs.
+    Opened or closed, it still takes one of the 128 that a user may have (fs.fanotify.max_user_groups), until `forget`.
+    That is for later: while the mark is being forgotten, it waits for a grace period of the kernel's, some 10 to 20 ms,
+    as long as many a program runs.
     """
 
     def __init__(self, path: str, uid: int) -> None:
@@ -85,6 +86,12 @@ class Gate:
             self._remove()
         if self._held >= 0:
             self.pass_on()
+
+    def forget(self) -> None:
+        """Let the kernel forget a gate that was opened or closed. Idempotent."""
+        if self.descriptor >= 0:
+            os.close(self.descriptor)
+            self.descriptor = -1
 
     def _remove(self) -> None:
         """From here on nobody else is held."""

@@ -64,6 +64,9 @@ class PipeGate:
         finally:
             os.close(writer)
 
+    def forget(self) -> None:
+        """Nothing is left of it when it was opened or closed."""
+
     def close(self) -> None:
         """Take the gate away; who is held reads the end of the file. Idempotent."""
         for name in ("descriptor", "_pipe"):

@@ -56,6 +56,9 @@ class Gate(Protocol):
     def close(self) -> None:
         """Take the gate away. Idempotent."""
 
+    def forget(self) -> None:
+        """Let the kernel forget a gate that was opened or closed. That may wait for it."""
+
 
 class Held:
     """An interpreter that has booted and is held at the gate."""

@@ -38,6 +38,7 @@ else:
     Protocol = object  # typing would be half a megabyte in every sandbox
 
 _MAX_REQUEST_BYTES = 64 * 1024 * 1024
+_CALM_MS = 100  # without anything to do, there is time to wait for the kernel
 
 
 class Relay(Protocol):
@@ -138,9 +139,13 @@ class Runner:
             poll.register(descriptor, select.POLLIN)
         if program and program.stdin >= 0:
             poll.register(program.stdin, select.POLLOUT)
-        events = poll.poll(self._keeping.wait_ms() if self._keeping else None)
+        over = self._gate if self._held is None else None
+        events = poll.poll(self._keeping.wait_ms() if self._keeping else _CALM_MS if over else None)
         if not events and self._keeping and self._keeping.wait_ms() == 0:
             os._exit(0)  # no server has come back
+        if not events and over:
+            over.forget()
+            self._gate = None
         self._dispatch({descriptor for descriptor, _ in events}, outputs, spilled)
 
     def _dispatch(self, ready: set[int], outputs: dict[int, int], spilled: dict[int, Worker]) -> None:
