@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import dataclasses
 import gzip
+import os
 import stat
 import subprocess
 from collections.abc import Callable, Iterator
@@ -323,6 +324,10 @@ async def test_files_that_were_changed_are_fetched_again(shelf: Shelf, origins: 
     (kept,) = shelf.files()
     kept.unlink()
     kept.symlink_to("/etc/passwd")
+    assert await shelf.get(WHEEL) == (200, TRUE)
+    kept.unlink()
+    os.mkfifo(kept)  # whoever opens it must not wait for a writer
+    os.mkfifo(shelf.directory / ".making-0")
     assert await shelf.get(WHEEL) == (200, TRUE)
 
 

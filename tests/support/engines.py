@@ -74,7 +74,7 @@ _IMPORTS = (
     "what_is_imported_ahead_is_there", "packages_are_imported_by_nobody_but_the_sandbox", "setup_prepares_a_set",
     "threads_of_an_import_are_alive", "a_variable_that_imports_look_at_counts", "the_end_of_a_program_is_as_ever",
 )  # fmt: skip
-_PARTS = {f"contract/test_recovery.py::*{part}?": _NO_NETWORK for part in ("proxy", "keeper")}
+_PARTS = {f"contract/test_recovery.py::*{part}?": _NO_NETWORK for part in ("builds", "keeper")}
 _SEEN_FROM_OUTSIDE: Reasons = {
     "contract/test_sessions.py::test_delete": _OUTSIDE,
     "contract/test_sessions.py::test_delete_ends_a_run_in_progress_with_a_clear_error": _OUTSIDE,

@@ -26,7 +26,7 @@ _LOG = logging.getLogger("isol8.egress")
 _MAKING = ".making-"
 _DIGEST_BYTES = 65  # with the line's end
 _MAX_ABOUT_BYTES = 8 * 1024
-_FLAGS = os.O_NOFOLLOW | os.O_CLOEXEC
+_FLAGS = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,10 +112,13 @@ class Downloads:
 
     def clear(self) -> None:
         """Remove what killed processes left. What others are making stays."""
-        with _alone():
-            for name in os.listdir("."):
-                if name.startswith(_MAKING):
-                    _remove_unless_made(name)
+        try:
+            with _alone():
+                for name in os.listdir("."):
+                    if name.startswith(_MAKING):
+                        _remove_unless_made(name)
+        except OSError as error:
+            _LOG.warning("what killed processes left of downloads cannot be removed: %s", error.strerror)
 
     def find(self, key: str) -> Kept | None:
         """The file with this key. One that has been changed is removed."""

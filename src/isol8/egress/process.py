@@ -45,12 +45,12 @@ _GREETING_TIMEOUT_S = 10.0
 
 
 class Proxy:
-    """Serves gates that processes of user `client_uid` bring to `listener`. `downloads`: of a proxy of builds."""
+    """Serves gates that processes of user `client_uid` bring to `listener`."""
 
-    def __init__(self, listener: socket.socket, client_uid: int, downloads: Downloads | None) -> None:
+    def __init__(self, listener: socket.socket, client_uid: int, means: Means) -> None:
         self._listener = listener
         self._client_uid = client_uid
-        self._means = Means(Authority(), client_context(), downloads)
+        self._means = means
         self._trust = functools.lru_cache(maxsize=4)(client_context)  # certificates hardly ever change
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -186,12 +186,10 @@ def _enter_downloads(directory: str, total_bytes: int, uid: int) -> Downloads | 
             os.chown(directory, uid, uid)
         os.chmod(directory, 0o700)
         os.chdir(directory)
-        downloads = Downloads(total_bytes)
-        downloads.clear()
     except OSError as error:
         _LOG.warning("packages are downloaded every time: %s cannot be used: %s", directory, error.strerror)
         return None
-    return downloads
+    return Downloads(total_bytes)
 
 
 def _give_up_rights(uid: int, writable: set[str]) -> None:
@@ -209,11 +207,14 @@ def main() -> None:
     listener = socket.socket(fileno=int(sys.argv[1]))
     options = json.loads(sys.argv[2])
     settle()
+    authority, trust = Authority(), client_context()
     os.chdir("/")
     directory, uid = options.get("downloads"), options["uid"]
     downloads = _enter_downloads(directory, options["downloads_bytes"], uid) if directory else None
-    proxy = Proxy(listener, options["client_uid"], downloads)
     _give_up_rights(uid, {directory} if directory else set())
+    if downloads:
+        downloads.clear()
+    proxy = Proxy(listener, options["client_uid"], Means(authority, trust, downloads))
     privileges.die_with_parent(signal.SIGTERM)
     if os.getppid() != options["owner"]:
         return
