@@ -26,7 +26,9 @@ from isol8.kernel import peers, privileges
 from isol8.kernel.cgroups import Group
 from isol8.model import Usage
 
-REFUSED = 78  # sysexits.h: EX_CONFIG. With this the supervisor ends when trying again would not help.
+# sysexits.h: EX_CONFIG. With this the supervisor ends when it cannot start: at the first start of a server trying again
+# would not help, however long it took on a busy machine to find out.
+REFUSED = 78
 # The limits that are sizes of file systems.
 SIZES = ("sandbox_bytes", "tmp_bytes")
 
@@ -306,4 +308,4 @@ def supervise(listener: socket.socket, owner: int, client_uid: int, open_: Calla
     except EngineFailure as error:
         sys.stderr.write(f"isol8: {error.message}\n")
         sys.stderr.flush()
-        sys.exit(REFUSED if isinstance(error, Refused) else 1)
+        sys.exit(REFUSED)
