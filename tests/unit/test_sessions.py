@@ -79,6 +79,19 @@ async def test_a_file_waits_for_the_first_sandbox(service: Service, engine: Scri
     await asyncio.gather(first, upload)
 
 
+async def test_a_file_does_not_wait_for_the_first_execution(service: Service, engine: ScriptedEngine) -> None:
+    """For its sandbox alone: the program may be waiting for the file."""
+    engine.gate.clear()
+    first = asyncio.create_task(execute(service, "wait go", "s"))
+    await pause()
+    upload = asyncio.create_task(service.sessions.put("key1", "s", "/tmp/a", b"x"))
+    await pause()
+    engine.gate.set()
+    await asyncio.wait_for(upload, 60)
+    engine.events["go"].set()
+    await first
+
+
 async def test_deleting_ends_what_runs_and_what_waits(service: Service, engine: ScriptedEngine) -> None:
     running = asyncio.create_task(execute(service, "say begun; hang", "s"))
     await engine.events["begun"].wait()

@@ -39,6 +39,7 @@ class Session:
         self._engine = engine
         self._tasks = tasks
         self._turn = asyncio.Lock()
+        self._known = asyncio.Event()  # whether there is a sandbox now: set while nobody is about to make one
         self._sandbox: Sandbox | None = None
         self._lost = False
         self._deleted = False
@@ -50,6 +51,7 @@ class Session:
         session.created_at = note.created_at
         session.last_accessed_at = session.last_accessed_at if note.busy else note.last_accessed_at
         session._sandbox = sandbox
+        session._known.set()
         return session
 
     def note_down(self) -> None:
@@ -91,12 +93,15 @@ class Session:
     async def wait_turn(self) -> None:
         """Wait until it is the caller's turn, which `lease` or `end_turn` ends. Raises Conflict when deleted."""
         await self._turn.acquire()
+        if self.sandbox is None:
+            self._known.clear()
         if self._deleted:
             self.end_turn()
             self.check()
 
     def end_turn(self) -> None:
         """Let the next one in line execute."""
+        self._known.set()
         self._turn.release()
 
     async def lease(self, spec: SandboxSpec, make: Callable[[SandboxSpec], Awaitable[Sandbox]]) -> Lease:
@@ -112,6 +117,7 @@ class Session:
                 self._tasks.start(self._engine.destroy(made))
                 self.check()
             self._sandbox, self._lost = made, False
+            self._known.set()
             self.note_down()
         elif self._sandbox.spec.network is not spec.network:
             raise Conflict(
@@ -163,8 +169,7 @@ class Session:
 
     async def _live(self) -> Sandbox:
         if self._sandbox is None:
-            async with self._turn:  # whoever has it is making the sandbox
-                pass
+            await self._known.wait()  # whoever has the turn is making it, and then goes on to execute
         if self._sandbox is None or self._sandbox.dead or self._deleted:
             raise NotFound("Session not found")
         return self._sandbox
