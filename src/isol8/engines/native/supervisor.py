@@ -20,11 +20,14 @@ from typing import Any
 
 from isol8.engines.directories import Directories
 from isol8.engines.native.examination import prepare
-from isol8.engines.native.sandboxes import Sandboxes
+from isol8.engines.native.sandboxes import Means, Sandboxes
 from isol8.engines.native.unprivileged import Standing, take_standing
 from isol8.engines.supervisor import Refused, insist, supervise
 from isol8.kernel.cgroups import Hierarchy
+from isol8.kernel.page_cache import reading_anew
 from isol8.kernel.signals import settle
+
+_LONGEST_READING_S = 5.0  # of the interpreters; no start waits longer for what only makes them faster
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,19 +48,9 @@ class Options:
 
     async def open(self, standing: Standing) -> Sandboxes:
         """Sandboxes that are ready to be made. Raises EngineFailure, Refused."""
-        sandboxes, found = await prepare(
-            lambda means: Sandboxes(
-                self.owner,
-                self.python,
-                self.prefixes,
-                self.environment,
-                means,
-                Directories(self.layers, self.directories),
-            ),
-            self.owner,
-            Hierarchy(**self.hierarchy),
-            standing,
-        )
+        # Before the first of them is started: what a process has mapped stays as it is.
+        with reading_anew([f"{prefix}/bin/{name}" for name, prefix in self.prefixes.items()], _LONGEST_READING_S):
+            sandboxes, found = await prepare(self._make, self.owner, Hierarchy(**self.hierarchy), standing)
         try:
             insist(found, strict=self.strict)
         except Refused:
@@ -66,6 +59,10 @@ class Options:
             raise
         assert sandboxes is not None, "without sandboxes a layer is missing that must always hold"
         return sandboxes
+
+    def _make(self, means: Means) -> Sandboxes:
+        directories = Directories(self.layers, self.directories)
+        return Sandboxes(self.owner, self.python, self.prefixes, self.environment, means, directories)
 
 
 def main() -> None:
