@@ -51,6 +51,18 @@ def test_the_sandbox_is_the_same(client: httpx.Client, session: str) -> None:
     assert len({result["executionId"] for result in results}) == 3
 
 
+_JAVASCRIPT = "console.log(globalThis.Deno ? 'deno' : globalThis.Bun ? 'bun' : 'node')"
+_NAMES_ITSELF = dict.fromkeys(programs.RUNTIMES, _JAVASCRIPT) | {"python": "print('python')", "bash": "echo bash"}
+
+
+@pytest.mark.parametrize("first", programs.RUNTIMES)
+def test_runtimes_take_turns(client: httpx.Client, session: str, first: str) -> None:
+    """Whatever waited for the first program is not what the others are for."""
+    order = (first, *(name for name in programs.RUNTIMES if name != first), first)
+    said = [execute(client, _NAMES_ITSELF[name], name, sessionId=session)["stdout"] for name in order]
+    assert said == [f"{name}\n" for name in order]
+
+
 def test_sessions_are_apart(client: httpx.Client, session: str) -> None:
     other = f"{session}-other"
     execute(client, "open('/sandbox/mine', 'w')", sessionId=session)

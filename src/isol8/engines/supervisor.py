@@ -36,10 +36,6 @@ _LEVELS = {Need.STRICT: logging.WARNING, Need.EXTRA: logging.INFO}
 _LOG = logging.getLogger("isol8.supervisor")
 
 
-class Refused(EngineFailure):
-    """This machine cannot do what the policy or the configuration asks for."""
-
-
 class Sandboxes(Protocol):
     """An engine's sandboxes, by name. Every method may be called while others are under way."""
 
@@ -124,7 +120,7 @@ class Supervisor:
 
     async def run(self) -> None:
         """Serve until SIGTERM; then destroy everything, but what is kept if it was not the owner who said so. Raises
-        EngineFailure, Refused."""
+        EngineFailure."""
         loop = asyncio.get_running_loop()
         stop = asyncio.Event()
         loop.add_signal_handler(signal.SIGTERM, stop.set)
@@ -276,17 +272,17 @@ class Client:
 
 
 def insist(found: list[Layer], *, strict: bool) -> None:
-    """Log the layers that are missing and need not hold. Raises Refused when one is missing that must."""
+    """Log the layers that are missing and need not hold. Raises EngineFailure when one is missing that must."""
     lacking = missing(found, {Need.EXTRA} if strict else {Need.STRICT, Need.EXTRA})
     if lacking:
-        raise Refused(refusal(lacking, strict))
+        raise EngineFailure(refusal(lacking, strict))
     for layer in found:
         if not layer.enforced:
             _LOG.log(_LEVELS[layer.need], "%s", sentence(layer))
 
 
 async def opened(sandboxes: Made, examine: Callable[[Made], Awaitable[list[Layer]]], *, strict: bool) -> Made:
-    """The sandboxes, started, of an engine whose layers are looked at in one of them. Raises EngineFailure, Refused."""
+    """The sandboxes, started, of an engine whose layers are looked at in one of them. Raises EngineFailure."""
     await sandboxes.start()
     try:
         insist(await examine(sandboxes), strict=strict)

@@ -22,7 +22,7 @@ class Boot:
 
     `executable` and `argv` start an interpreter ahead of time, which boots and is held where it opens its program file,
     `path`, for the `opens`th time. `stamps`: where it keeps the moment at which it was started, if it counts from that;
-    see stamps.py. Without argv a worker is forked; `forked` says that it will go on as Python.
+    see stamps.py. `forked`: rather, a worker is forked, which is what `argv` would be. Without argv, one is forked too.
     """
 
     def __init__(

@@ -270,7 +270,7 @@ class Runner:
             self._discard_held()
             write_file(path, single["source"])
             # A user's own site directory is looked at while the interpreter boots, so it needs a fresh one.
-            if warm and self._boot.forked and not os.path.isdir(f"{HOME}/.local"):
+            if warm and self._boot.forked and argv == self._boot.argv and not os.path.isdir(f"{HOME}/.local"):
                 worker = self._worker or self._fork()
                 self._worker = None
                 worker.release(env, directory)

@@ -26,7 +26,6 @@ from isol8.engines.docker.records import Record, Records
 from isol8.engines.docker.seccomp import Profile
 from isol8.engines.docker.streams import Stream
 from isol8.engines.docker.users import Users
-from isol8.engines.supervisor import Refused
 from isol8.errors import Conflict, EngineFailure
 from isol8.kernel import cgroups, mounts
 from isol8.kernel.cgroups import Group
@@ -301,9 +300,12 @@ class Sandboxes:
         return self._outlets is not None
 
     def shut_in(self, reason: str) -> None:
-        """Make containers without a way out from now on. Raises Refused when requests were promised one."""
+        """Make containers without a way out from now on. Raises EngineFailure when requests were promised
+        one."""
         if self._outlets and self._outlets.needed:
-            raise Refused(f'containers cannot have the network "filtered", which policy.networks allows: {reason}')
+            raise EngineFailure(
+                f'containers cannot have the network "filtered", which policy.networks allows: {reason}'
+            )
         _LOG.info("no packages can be installed: %s", reason)
         self._shut_in = reason
         if self._outlets:

@@ -54,7 +54,7 @@ class Options:
         return Sandboxes(Place(self.host, self.context), making, ways, directories, records, self.patience_s)
 
     async def open(self) -> Sandboxes:
-        """Sandboxes that are ready to be made, and those that were left. Raises EngineFailure, Refused."""
+        """Sandboxes that are ready to be made, and those that were left. Raises EngineFailure."""
         sandboxes = await opened(self.sandboxes(), examine, strict=self.strict)
         try:
             await sandboxes.take_over()

@@ -38,7 +38,7 @@ class Options:
         )
 
     async def open(self) -> Sandboxes:
-        """Sandboxes that are ready to be made. Raises EngineFailure, Refused."""
+        """Sandboxes that are ready to be made. Raises EngineFailure."""
         return await opened(self.sandboxes(), examine, strict=self.strict)
 
 

@@ -35,7 +35,8 @@ def rehearse(runner: int, stream: socket, path: str) -> tuple[Ranges, Ranges]:
     """
     conversation = _Conversation(stream)
     fields = [("path", path.encode()), ("source", _PROGRAM), ("cwd", os.path.dirname(path).encode())]
-    stream.sendall(encode_fields(START, 1, [*fields, ("warm", b"1"), ("cap", b"1024")]))
+    fields += [("argv", b"python3"), ("argv", path.encode()), ("warm", b"1"), ("cap", b"1024")]
+    stream.sendall(encode_fields(START, 1, fields))
     conversation.until(STDOUT)
     with open(f"/proc/{runner}/task/{runner}/children") as file:
         written = memory.pages(memory.EXCLUSIVE, int(file.read().split()[0]))

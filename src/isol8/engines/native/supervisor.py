@@ -22,7 +22,8 @@ from isol8.engines.directories import Directories
 from isol8.engines.native.examination import prepare
 from isol8.engines.native.sandboxes import Means, Sandboxes
 from isol8.engines.native.unprivileged import Standing, take_standing
-from isol8.engines.supervisor import Refused, insist, supervise
+from isol8.engines.supervisor import insist, supervise
+from isol8.errors import EngineFailure
 from isol8.kernel.cgroups import Hierarchy
 from isol8.kernel.page_cache import reading_anew
 from isol8.kernel.signals import settle
@@ -47,13 +48,13 @@ class Options:
     directories: dict[str, str] = field(default_factory=dict)
 
     async def open(self, standing: Standing) -> Sandboxes:
-        """Sandboxes that are ready to be made. Raises EngineFailure, Refused."""
+        """Sandboxes that are ready to be made. Raises EngineFailure."""
         # Before the first of them is started: what a process has mapped stays as it is.
         with reading_anew([f"{prefix}/bin/{name}" for name, prefix in self.prefixes.items()], _LONGEST_READING_S):
             sandboxes, found = await prepare(self._make, self.owner, Hierarchy(**self.hierarchy), standing)
         try:
             insist(found, strict=self.strict)
-        except Refused:
+        except EngineFailure:
             if sandboxes:
                 await sandboxes.close()
             raise

@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 CONTROL = 3  # the descriptor of the socket to the supervisor
 _Frame = type(sys._getframe())  # without importing `types`
 PROGRAM = "/sandbox/main.py"
+_OWN_ARGUMENTS = [b"python3", PROGRAM.encode()]
 _BOOT_DIR = "/run/isol8"
 _MAX_REQUEST_BYTES = 128 * 1024
 _MAX_DESCRIPTORS = 24
@@ -112,10 +113,11 @@ class _Request:
         self.without = single["without"].split()
         # Imported ahead of time, by the worker: packages are foreign code, and this process is root.
         self.modules = [value.decode() for key, value in fields if key == "module" and descriptors]
-        argv = [value for key, value in fields if key == "argv"]
+        forked = single["forked"] == "1"
+        argv = _OWN_ARGUMENTS if forked else [value for key, value in fields if key == "argv"]
         stamps = [int(value) for key, value in fields if key == "stamp"]
         executable, path, opens = single["executable"], single["path"], int(single["opens"])
-        self.boot = Boot(executable, argv, path, opens, stamps, forked=single["forked"] == "1")
+        self.boot = Boot(executable, argv, path, opens, stamps, forked=forked)
 
 
 def hold(before: tuple[set[str], set[str]], namespace: dict[str, object]) -> None:
@@ -195,7 +197,7 @@ def _rehearse(request: _Request, means: _Means, home: list[int], traces: Traces)
     means.rehearsed = True
     ours, theirs = _socket.socketpair()
     request.stream = theirs.fileno()
-    request.boot = Boot("", [], "", 0, [], forked=True)
+    request.boot = Boot("", _OWN_ARGUMENTS, "", 0, [], forked=True)
     runner = _clone(request, home, means.initial, parent=0)
     if runner == 0:
         ours.close()
@@ -303,7 +305,7 @@ def _become_user(request: _Request) -> None:
 def _gate(request: _Request, means: _Means) -> gates.Gate | None:
     """The gate at which an interpreter waits for its program. None where the kernel makes none, or none for this user:
     every interpreter is then started when its program is there."""
-    if not request.boot.argv or not means.initial:
+    if request.boot.forked or not request.boot.argv or not means.initial:
         return None
     try:
         return gates.Gate(request.boot.path, request.uid)
