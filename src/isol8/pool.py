@@ -19,25 +19,32 @@ from isol8.tasks import Tasks
 
 _LOG = logging.getLogger("isol8.pool")
 _PARALLEL = 2
-_CALM_S = 0.01
+_CALM_S = 0.02  # without anything executed; a caller in no hurry may be back by then
 _FIRST_DELAY_S, _LONGEST_DELAY_S = 0.2, 30.0
 
 
 class Pool:
-    """`spec` is what the warm sandboxes are made from; `busy` tells whether anything is executed. `start` it, and
-    `close` it."""
+    """`spec` is what the warm sandboxes are made from; `when_idle` makes a call once nothing is executed. `start` it,
+    and `close` it."""
 
-    def __init__(self, engine: Engine, spec: SandboxSpec, size: int, busy: Callable[[], bool] = lambda: False) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        spec: SandboxSpec,
+        size: int,
+        when_idle: Callable[[Callable[[], None]], None] = lambda call: call(),
+    ) -> None:
         self._engine = engine
         self.spec = spec
         self._size = size
-        self._busy = busy
+        self._when_idle = when_idle
         self._warm: deque[Sandbox] = deque()
         self._waiting: deque[asyncio.Future[Sandbox]] = deque()
         self._making = 0
         self._delay_s = _FIRST_DELAY_S
         self._pause: asyncio.TimerHandle | None = None  # after a failure
-        self._calm: asyncio.TimerHandle | None = None  # after a sandbox was handed out
+        self._due = False  # to be filled up when nothing is executed
+        self._calm: asyncio.TimerHandle | None = None  # until then
         self._closed = False
         self._tasks = Tasks()
 
@@ -83,22 +90,25 @@ class Pool:
             raise
 
     def _top_up_in_time(self) -> None:
-        """Replace what was handed out: at once when little is left, else when nothing is executed, so that making the
-        next sandbox does not take the processor from the request that has just got one."""
+        """Replace what was handed out: at once when little is left, else when nothing is executed and has not been for
+        a while, so that making the next sandbox takes the processor from no request, this one's or the next."""
         if len(self._warm) * 2 < self._size:
             self._top_up()
-        elif self._calm is None:
-            self._await_calm()
+        elif not self._due:
+            self._due = True
+            self._when_idle(self._idle)
 
-    def _await_calm(self) -> None:
-        self._calm = asyncio.get_running_loop().call_later(_CALM_S, self._calmed)
+    def _idle(self) -> None:
+        if not self._closed:
+            self._calm = asyncio.get_running_loop().call_later(_CALM_S, self._calmed)
 
     def _calmed(self) -> None:
         self._calm = None
-        if self._busy() and len(self._warm) * 2 >= self._size:
-            self._await_calm()
-        else:
-            self._top_up()
+        self._when_idle(self._make_good)
+
+    def _make_good(self) -> None:
+        self._due = False
+        self._top_up()
 
     def _top_up(self) -> None:
         """Start making as many as are wanted, as far as two at a time allow."""

@@ -169,3 +169,22 @@ async def test_who_is_cancelled_outside_takes_no_place_along(when: str) -> None:
     await asyncio.sleep(0)
     assert not waiting.done()
     waiting.cancel()
+
+
+async def test_what_is_for_idle_moments_waits_for_the_last_to_leave() -> None:
+    admission = Admission(2, 10, 0)
+    called: list[str] = []
+    admission.when_idle(lambda: called.append("at once"))
+    assert called == ["at once"]
+    await arrive(admission, "a", "b", "c")
+    await settle()
+    admission.when_idle(lambda: called.append("later"))
+    admission.leave()  # c has the place
+    await settle()
+    admission.leave()
+    assert called == ["at once"]
+    admission.leave()
+    assert called == ["at once", "later"]
+    await admission.enter("d")
+    admission.leave()
+    assert called == ["at once", "later"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 import pytest
 import pytest_asyncio
@@ -54,16 +54,20 @@ async def test_a_warm_one_is_there_at_once_and_is_made_good(pool: Pool, engine: 
 
 
 async def test_while_anything_is_executed_it_is_refilled_when_less_than_half_is_left(engine: ScriptedEngine) -> None:
-    busy = True
-    pool = Pool(engine, SPEC, 4, lambda: busy)
+    waiting: list[Callable[[], None]] = []
+    pool = Pool(engine, SPEC, 4, waiting.append)
     await filled(pool, engine, 4)
     used = [await pool.acquire() for _ in range(2)]
-    await asyncio.sleep(0.05)
+    await asyncio.sleep(0)
     assert engine.calls["create"] == 4
     used.append(await pool.acquire())
     await until(lambda: engine.calls["create"] == 7)
     used.append(await pool.acquire())
-    busy = False
+    assert len(waiting) == 1
+    waiting.pop()()
+    await until(lambda: waiting)  # a while later, once more
+    assert engine.calls["create"] == 7
+    waiting.pop()()
     await until(lambda: engine.calls["create"] == 8)
     for sandbox in used:
         await engine.destroy(sandbox)

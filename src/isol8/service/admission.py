@@ -52,11 +52,19 @@ class Admission:
         self._buckets: dict[str, _Bucket] = {}
         self._waiting: OrderedDict[str, deque[asyncio.Future[None]]] = OrderedDict()
         self._queued = 0
+        self._for_idle: list[Callable[[], None]] = []
 
     @property
     def running(self) -> int:
         """How many are executed."""
         return self._max_concurrent - self._free
+
+    def when_idle(self, call: Callable[[], None]) -> None:
+        """Make the call once nothing is executed, which may be now."""
+        if self.running:
+            self._for_idle.append(call)
+        else:
+            call()
 
     @property
     def queued(self) -> int:
@@ -137,3 +145,7 @@ class Admission:
                 place.set_result(None)
                 return
         self._free += 1
+        if not self.running:
+            calls, self._for_idle = self._for_idle, []
+            for call in calls:
+                call()

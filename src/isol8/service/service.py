@@ -59,7 +59,7 @@ class Service:
             self._layers,
             template_sets(config),
             config.packages.demanded_templates,
-            busy=lambda: admission.running > 0,
+            when_idle=admission.when_idle,
         )
         self.executor = Executor(
             engine,
