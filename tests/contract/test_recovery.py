@@ -24,14 +24,14 @@ USERS = {"API": NOBODY, "supervisor": 0, "builds": 1_899_999_997, "keeper": 1_89
 def _part(server: Server, name: str) -> int:
     """The one process right below the main one that is this part."""
 
-    def found() -> set[int]:
+    def found() -> int | None:
         with contextlib.suppress(FileNotFoundError):  # one that is just ending
-            return {pid for pid in _children(server) if _user(pid) == USERS[name]}
-        return set()
+            pids = {pid for pid in _children(server) if _user(pid) == USERS[name]}
+            return pids.pop() if len(pids) == 1 else None
+        return None
 
     # One that was just started has given up nothing yet.
-    machine.until(lambda: len(found()) == 1, lambda: f"one {name}: {found()}")
-    return found().pop()
+    return machine.until(found, f"one {name}")
 
 
 def _children(server: Server) -> set[int]:
