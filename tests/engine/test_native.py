@@ -15,6 +15,7 @@ from isol8.runtimes.registry import RUNTIMES, find_installed
 from tests.engine.conftest import LIMITS, Lab, output, python
 from tests.support import machine
 from tests.support.plans import python_plan
+from tests.unit.scripted_engine import until
 
 pytestmark = pytest.mark.cgroup
 
@@ -30,6 +31,25 @@ async def test_a_sandbox_runs_and_is_gone(lab: Lab) -> None:
     assert sandbox.dead
     with pytest.raises(EngineFailure):
         await python(sandbox, "print('hello')")
+
+
+async def test_one_that_is_not_waited_for_any_more_does_not_stay(lab: Lab) -> None:
+    """A client goes away while its sandbox is being made."""
+    await lab.engine.destroy(await lab.create())
+    before = machine.cgroups(os.getpid()), machine.descendants(lab.supervisor.pid)
+    for _ in range(3):
+        making = asyncio.create_task(lab.create())
+        await until(lambda: lab.engine._answers)
+        making.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await making
+    last = await lab.create()  # made after the others
+    await lab.engine.destroy(last)
+
+    def now() -> tuple[list[str], set[int]]:
+        return machine.cgroups(os.getpid()), machine.descendants(lab.supervisor.pid)
+
+    await asyncio.to_thread(machine.until, lambda: now() == before, lambda: f"{before}, not {now()}")
 
 
 async def test_sandboxes_share_nothing(lab: Lab) -> None:

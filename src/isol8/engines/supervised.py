@@ -24,6 +24,7 @@ from isol8.kernel import peers
 from isol8.kernel.cgroups import Group
 from isol8.model import Boot, Limits, Mount, Network, SandboxSpec, Usage
 from isol8.runner.resumption import TOKEN_BYTES, resume, resumed
+from isol8.tasks import Tasks
 
 # For a machine that is slow, or busy: nothing waits this long where all is well.
 _READY_TIMEOUT_S = 60
@@ -54,6 +55,7 @@ class SupervisedEngine:
         self._answers: dict[int, asyncio.Future[tuple[protocol.Message, list[int]]]] = {}
         self._number = 0
         self._groups: dict[str, Group | None] = {}
+        self._unwanted = Tasks()
 
     def template(self, spec: SandboxSpec) -> Hashable:
         """See Engine."""
@@ -72,6 +74,7 @@ class SupervisedEngine:
     async def close(self) -> None:
         """Let go of the supervisor, which then destroys what this process made."""
         self._lose()
+        await self._unwanted.finish()
 
     async def _connected(self) -> socket.socket:
         async with self._connecting:
@@ -136,7 +139,19 @@ class SupervisedEngine:
         return message, descriptors
 
     async def create(self, spec: SandboxSpec) -> Sandbox:
-        """See Engine."""
+        """See Engine. It is made to the end in any case, and destroyed when nobody waits for it any more: whoever is
+        cancelled knows nothing of it."""
+        making = asyncio.create_task(self._create(spec))
+        try:
+            return await asyncio.shield(making)
+        except asyncio.CancelledError:
+            self._unwanted.start(self._destroy_made(making))
+            raise
+
+    async def _destroy_made(self, making: asyncio.Task[Sandbox]) -> None:
+        await self.destroy(await making)
+
+    async def _create(self, spec: SandboxSpec) -> Sandbox:
         name = uuid.uuid4().hex[:16]
         spec = dataclasses.replace(spec, kept=spec.kept and self._keeps)
         message, descriptors = await self._ask("create", name, **_described(spec), kept=spec.kept)
