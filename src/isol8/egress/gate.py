@@ -8,6 +8,7 @@ import socket
 import time
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
+from functools import partial
 
 from isol8.egress.hosts import Address
 from isol8.egress.policy import Judge
@@ -85,20 +86,39 @@ class Gate:
     async def _accept(self) -> None:
         loop = asyncio.get_running_loop()
         with self._listener:
+            self._listener.setblocking(False)
             while True:
                 await self._slots.acquire()
                 connection = await self._take()
                 task = loop.create_task(self._converse(connection))
                 self._tasks.add(task)
                 task.add_done_callback(self._tasks.discard)
+                # If it ends before it has begun, nobody else does.
+                task.add_done_callback(partial(_close, connection))
 
     async def _take(self) -> socket.socket:
+        """The next connection. It is not the loop that accepts it: one that comes in the moment in which this is
+        cancelled would be lost, and stay open."""
         while True:
             try:
-                return (await asyncio.get_running_loop().sock_accept(self._listener))[0]
+                connection, _ = self._listener.accept()
+            except BlockingIOError:
+                await self._until_somebody_comes()
             except OSError as error:  # out of descriptors or memory, which will not be better at once
                 _LOG.warning("a connection could not be taken: %s", error)
                 await asyncio.sleep(_PAUSE_S)
+            else:
+                connection.setblocking(False)
+                return connection
+
+    async def _until_somebody_comes(self) -> None:
+        loop = asyncio.get_running_loop()
+        come = asyncio.Event()
+        loop.add_reader(self._listener, come.set)
+        try:
+            await come.wait()
+        finally:
+            loop.remove_reader(self._listener)
 
     async def _converse(self, connection: socket.socket) -> None:
         """Whatever happens in one conversation ends there. Errors of the network are everyday; others are ours."""
@@ -182,3 +202,7 @@ class Gate:
 
     def _admits(self, address: Address) -> bool:
         return self._judge.admits(address, own=is_own(address))
+
+
+def _close(connection: socket.socket, _: asyncio.Task[None]) -> None:
+    connection.close()

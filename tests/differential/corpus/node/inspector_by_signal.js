@@ -5,7 +5,6 @@ const { url } = require("inspector");
 const waiting = setInterval(() => {
   if (url()) {
     console.log("listens");
-    clearInterval(waiting);
-    require("inspector").close();
+    process.exit(0); // Node.js may start it once more after a close: it asks for it in two ways
   }
 }, 5);
