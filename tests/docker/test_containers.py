@@ -16,7 +16,7 @@ from isol8.engines.docker.owners import owner_label
 from isol8.errors import Conflict, EngineFailure
 from tests.docker.conftest import IMAGE, LIMITS, Lab, python
 from tests.support import daemon, machine
-from tests.unit.scripted_engine import until
+from tests.support.creations import give_up_making
 
 DEAD = 4_194_303  # the highest pid there can be, and nobody's
 
@@ -51,14 +51,7 @@ async def test_one_that_is_not_waited_for_any_more_does_not_stay(lab: Lab) -> No
         return len(daemon.containers(os.getpid())), len(machine.descriptors(lab.supervisor.pid))
 
     before = now()
-    for _ in range(3):
-        making = asyncio.create_task(lab.create())
-        await until(lambda: lab.engine._answers)
-        making.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await making
-    last = await lab.create()  # made after the others
-    await lab.engine.destroy(last)
+    await give_up_making(lab.engine, lab.create)
     # Idle connections to the daemon are closed after a while, and their number may be lower then.
     await asyncio.to_thread(
         machine.until, lambda: all(map(int.__le__, now(), before)), lambda: f"{before}, not {now()}"

@@ -14,8 +14,8 @@ from isol8.model import Boot, Plan, SandboxSpec
 from isol8.runtimes.registry import RUNTIMES, find_installed
 from tests.engine.conftest import LIMITS, Lab, output, python
 from tests.support import machine
+from tests.support.creations import give_up_making
 from tests.support.plans import python_plan
-from tests.unit.scripted_engine import until
 
 pytestmark = pytest.mark.cgroup
 
@@ -37,14 +37,7 @@ async def test_one_that_is_not_waited_for_any_more_does_not_stay(lab: Lab) -> No
     """A client goes away while its sandbox is being made."""
     await lab.engine.destroy(await lab.create())
     before = machine.cgroups(os.getpid()), machine.descendants(lab.supervisor.pid)
-    for _ in range(3):
-        making = asyncio.create_task(lab.create())
-        await until(lambda: lab.engine._answers)
-        making.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await making
-    last = await lab.create()  # made after the others
-    await lab.engine.destroy(last)
+    await give_up_making(lab.engine, lab.create)
 
     def now() -> tuple[list[str], set[int]]:
         return machine.cgroups(os.getpid()), machine.descendants(lab.supervisor.pid)

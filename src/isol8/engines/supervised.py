@@ -153,7 +153,8 @@ class SupervisedEngine:
 
     async def _create(self, spec: SandboxSpec) -> Sandbox:
         name = uuid.uuid4().hex[:16]
-        spec = dataclasses.replace(spec, kept=spec.kept and self._keeps)
+        if spec.kept and not self._keeps:
+            spec = dataclasses.replace(spec, kept=False)
         message, descriptors = await self._ask("create", name, **_described(spec), kept=spec.kept)
         return await self._connect(name, spec, message, descriptors[0])
 
