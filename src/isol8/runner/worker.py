@@ -82,9 +82,7 @@ def fork_worker(on_fork: Callable[[], None]) -> Worker:
     stdin, stdout, stderr, go, ready = os.pipe(), os.pipe(), os.pipe(), os.pipe(), os.pipe()
     pid = os.fork()
     if pid == 0:
-        _become_worker(on_fork, (stdin[0], stdout[1], stderr[1]), (go[0], ready[1]))
-        os.close(ready[1])
-        _await_go(go[0])
+        wait_as_worker(on_fork, (stdin[0], stdout[1], stderr[1]), (go[0], ready[1]))
     for descriptor in (stdin[0], stdout[1], stderr[1], go[0], ready[1]):
         os.close(descriptor)
     os.read(ready[0], 1)  # end of file: it is ready, or dead
@@ -92,6 +90,14 @@ def fork_worker(on_fork: Callable[[], None]) -> Worker:
     worker = Worker(pid, go[1], stdin[1], stdout[0], stderr[0])
     worker.unblock()
     return worker
+
+
+def wait_as_worker(on_fork: Callable[[], None], streams: tuple[int, int, int], pipes: tuple[int, int]) -> NoReturn:
+    """In a process that was just made: be a worker. `pipes` are where it is told what to become, and what it closes
+    when it is ready. Raises Released or executes."""
+    _become_worker(on_fork, streams, pipes)
+    os.close(pipes[1])
+    _await_go(pipes[0])
 
 
 def start_program(executable: str, argv: list[bytes], env: list[bytes], directory: str) -> Worker | None:

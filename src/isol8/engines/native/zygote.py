@@ -29,13 +29,25 @@ import sys
 
 from isol8.engines.native.copying.asking import ask
 from isol8.engines.native.ending import Ending
+from isol8.engines.native.first import (
+    FAILED,
+    MOST_GROUPS,
+    REFUSED,
+    STREAM,
+    WORKER,
+    WORKERS_PIPES,
+    WORKERS_STREAMS,
+    ZYGOTE,
+    First,
+    Mount,
+)
 from isol8.engines.native.rehearsal import rehearse
 from isol8.engines.native.traces import Traces, start_afresh
 from isol8.kernel import gates, landlock, memory, mounts, namespaces, privileges, seccomp, user_namespaces
 from isol8.runner.frames import unpack_fields
 from isol8.runner.holding import Boot
 from isol8.runner.loop import Runner
-from isol8.runner.worker import Released, Worker, set_oom_score
+from isol8.runner.worker import Released, Worker, set_oom_score, wait_as_worker
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -55,6 +67,7 @@ _NAMESPACES = namespaces.CLONE_NEWNS | namespaces.CLONE_NEWIPC | namespaces.CLON
 _HOME = ("mnt", "ipc", "uts")
 _TMPFS = mounts.MS_NOSUID | mounts.MS_NODEV
 _PROC_FLAGS = mounts.MS_NOSUID | mounts.MS_NODEV | mounts.MS_NOEXEC
+_PROC = ("proc", "/proc", "proc", _PROC_FLAGS, "hidepid=2")
 # As the container runtimes mask them: runc's default spec (MaskedPaths, ReadonlyPaths).
 _PROC_MASKED = ("kcore", "keys", "key-users", "latency_stats", "timer_list", "sched_debug", "sysrq-trigger")
 # And the pressure files: whoever may write to one can have the kernel watch it thousands of times over, at the
@@ -81,6 +94,10 @@ class _Means:
             self.ruleset = landlock.ruleset_for("/", signals=self.initial)
         except OSError:
             self.ruleset = -1  # an extra where there is one; `isol8 doctor` says why not
+        try:
+            self.first = First(self.ruleset, self.filter, [_PROC, *_parts_of_proc(self)]) if self.initial else None
+        except OSError:
+            self.first = None  # process 1 is then made in Python
         self.rehearsed = False
         self.runner_writes: list[tuple[int, int]] = []
         self.program_writes: list[tuple[int, int]] = []
@@ -180,7 +197,11 @@ def _serve(means: _Means, traces: Traces) -> NoReturn:
                 mounts.unmount("/proc")
         descriptors = _descriptors(ancillary)
         request = _Request(payload, descriptors)
-        answer = _clone(request, home, means.initial)
+        try:
+            answer = _clone(request, home, means, traces)
+        except Released:
+            control.detach()  # it was closed by its number
+            raise
         if answer == 0:
             control.close()
             for descriptor in home:
@@ -198,7 +219,7 @@ def _rehearse(request: _Request, means: _Means, home: list[int], traces: Traces)
     ours, theirs = _socket.socketpair()
     request.stream = theirs.fileno()
     request.boot = Boot("", _OWN_ARGUMENTS, "", 0, [], forked=True)
-    runner = _clone(request, home, means.initial, parent=0)
+    runner = _clone(request, home, means, traces, parent=0)
     if runner == 0:
         ours.close()
         for descriptor in (CONTROL, *home):
@@ -219,22 +240,41 @@ def _rehearse(request: _Request, means: _Means, home: list[int], traces: Traces)
             os.waitpid(runner, 0)
 
 
-def _clone(request: _Request, home: list[int], initial: bool, parent: int = namespaces.CLONE_PARENT) -> int:
-    """The process id of a clone in new namespaces, or the negative number of an error; 0 in the clone."""
+def _clone(
+    request: _Request, home: list[int], means: _Means, traces: Traces, parent: int = namespaces.CLONE_PARENT
+) -> int:
+    """The process id of a clone in new namespaces, or the negative number of an error; 0 in the clone. One that is made
+    by the table of `first.py` leaves only by Released, in a worker."""
     network = 0 if request.network == "host" else namespaces.CLONE_NEWNET
-    own, clones = (network, 0) if initial else (0, network)  # see _HOME
+    own, clones = (network, 0) if means.initial else (0, network)  # see _HOME
+    first = _first(request, means)
+    who = ZYGOTE
     try:
         namespaces.unshare(_NAMESPACES | own)
         _mount(request)
         if own:
             namespaces.loopback_up()
-        clone = namespaces.clone(namespaces.CLONE_NEWPID | parent | clones)
+        flags = namespaces.CLONE_NEWPID | parent | clones
+        if first:
+            who = first.make(flags, request.stream, request.uid, request.cgroups)
+            clone = first.sandbox() if who == ZYGOTE else -(first.error(who).errno or 1) if who == REFUSED else 0
+        else:
+            clone = namespaces.clone(flags)
     except OSError as error:
         clone = -(error.errno or 1)
+    if first and who not in (ZYGOTE, REFUSED):
+        _come_back(who, first, request, means, traces)
     if clone:
         for descriptor in home:
             namespaces.enter(descriptor)
     return clone
+
+
+def _first(request: _Request, means: _Means) -> First | None:
+    """The table that makes this sandbox's process 1. None: that is made in Python, which has the same layers, and can
+    do without those that this machine has no means for."""
+    simple = request.boot.forked and request.template < 0 and not (request.alone or request.without)
+    return means.first if simple and len(request.cgroups) <= MOST_GROUPS else None
 
 
 def _descriptors(ancillary: list[tuple[int, int, bytes]]) -> list[int]:
@@ -276,20 +316,54 @@ def _become_sandbox(request: _Request, means: _Means, traces: Traces) -> NoRetur
             seccomp.load_filter(means.filter)
         # The namespace protects process 1 from signals it has no handler for; the interpreter sets one for this.
         _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
-        written = means.program_writes if request.boot.forked else []
-        Runner(
-            request.stream,
-            request.boot,
-            lambda: _in_worker(request, written, traces),
-            gate,
-            copied=copied,
-            settle=lambda: _settle(request, means),
-        ).serve()
+        _serve_as_runner(request, means, traces, request.stream, gate, copied)
     except BrokenPipeError:
         os._exit(0)  # the server let go of the sandbox
     except Exception as error:  # noqa: BLE001 - the log must have it, and no frame of ours may go on
-        os.write(2, f"sandbox: {type(error).__name__}: {error}\n".encode())
-        os._exit(70)
+        _give_up(error)
+
+
+def _come_back(who: int, first: First, request: _Request, means: _Means, traces: Traces) -> NoReturn:
+    """In what the table made. Leaves only by Released, in a worker."""
+    try:
+        if who == FAILED:
+            raise first.error(who)
+        if who == WORKER:
+            wait_as_worker(
+                lambda: _in_worker(request, means.program_writes, means, traces), WORKERS_STREAMS, WORKERS_PIPES
+            )
+        _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
+        _serve_as_runner(request, means, traces, STREAM, forked=first.worker())
+    except BrokenPipeError:
+        os._exit(0)  # the server let go of the sandbox
+    except Exception as error:  # noqa: BLE001 - as in _become_sandbox
+        _give_up(error)
+
+
+def _serve_as_runner(
+    request: _Request,
+    means: _Means,
+    traces: Traces,
+    stream: int,
+    gate: gates.Gate | None = None,
+    copied: Worker | None = None,
+    forked: Worker | None = None,
+) -> NoReturn:
+    written = means.program_writes if request.boot.forked else []
+    Runner(
+        stream,
+        request.boot,
+        lambda: _in_worker(request, written, means, traces),
+        gate,
+        copied=copied,
+        forked=forked,
+        settle=lambda: _settle(request, means),
+    ).serve()
+
+
+def _give_up(error: Exception) -> NoReturn:
+    os.write(2, f"sandbox: {type(error).__name__}: {error}\n".encode())
+    os._exit(70)
 
 
 def _become_user(request: _Request) -> None:
@@ -337,10 +411,12 @@ def _copy(request: _Request, means: _Means, gate: gates.Gate | None) -> Worker |
     return copied
 
 
-def _in_worker(request: _Request, written: list[tuple[int, int]], traces: Traces) -> None:
+def _in_worker(request: _Request, written: list[tuple[int, int]], means: _Means, traces: Traces) -> None:
     """What tells a program from its runner: it may look at itself. One that will run in this very interpreter gets
     its own copies of the pages that programs write to now, rather than one page fault at a time while it runs."""
     privileges.set_dumpable(True)
+    if means.first:
+        means.first.forget()
     memory.populate(written)
     if request.modules:
         traces.import_ahead(request.modules)
@@ -369,16 +445,22 @@ def _mount(request: _Request) -> None:
 def _mount_proc(means: _Means) -> None:
     """In the clone. In a user namespace it can only be mounted while another one is in sight: see root.py."""
     if means.initial:
-        mounts.mount("proc", "/proc", "proc", _PROC_FLAGS, "hidepid=2")
+        mounts.mount(*_PROC)
     else:
         mounts.mount("proc", "/opt", "proc", _PROC_FLAGS, "hidepid=2")
         mounts.unmount("/proc")
         mounts.move("/opt", "/proc")
+    for each in _parts_of_proc(means):
+        mounts.mount(*each)
+
+
+def _parts_of_proc(means: _Means) -> list[Mount]:
+    """What is mounted over parts of /proc, as arguments of `mount`."""
+    found: list[Mount] = []
     for path in means.guarded:
-        mounts.mount(path, path, flags=mounts.MS_BIND)
-        mounts.mount("none", path, flags=mounts.MS_REMOUNT | mounts.MS_BIND | mounts.MS_RDONLY | _PROC_FLAGS)
-    for path in means.masked:
-        mounts.mount("/dev/null", path, flags=mounts.MS_BIND)
+        found.append((path, path, "", mounts.MS_BIND, ""))
+        found.append(("none", path, "", mounts.MS_REMOUNT | mounts.MS_BIND | mounts.MS_RDONLY | _PROC_FLAGS, ""))
+    return found + [("/dev/null", path, "", mounts.MS_BIND, "") for path in means.masked]
 
 
 def _show_file(path: str, text: str) -> None:
