@@ -11,23 +11,28 @@ from __future__ import annotations
 
 import os
 
+from isol8.engines.native.relaying import Relay, polled
 from isol8.kernel import call_table, namespaces, privileges, seccomp
 from isol8.runner.frames import READY, encode
+from isol8.runner.program import Begun, Program
 from isol8.runner.worker import Worker
 
-REFUSED, ZYGOTE, RUNNER, WORKER, FAILED = range(-1, 4)  # who comes back from the table, and how
-_ROOM = 5 * 4096
+# Who comes back from the table, and how. Process 1 as RUNNER, before there is a program, or with one; see relaying.py.
+REFUSED, ZYGOTE, FAILED, WORKER, RUNNER, UNSTARTED, RUNNING, ENDING, ENDED = range(-1, 8)
+_ROOM = 6 * 4096
+_RESERVED = 2 * 64 * 1024
 MOST_GROUPS = 16
 # Descriptors of process 1, from the moment at which it closes all others. Pipes take the lowest that are free.
 STREAM, _RULES = 3, 4
 _STDIN, _STDOUT, _STDERR, _GO, _REPORT = (4, 5), (6, 7), (8, 9), (10, 11), (12, 13)
 WORKERS_STREAMS, WORKERS_PIPES = (_STDIN[0], _STDOUT[1], _STDERR[1]), (_GO[0], _REPORT[1])
+FEED = _STDIN[1]
 _WRITE_ONLY, _CLOEXEC, _LAST_DESCRIPTOR = 0o1, 0o2000000, 0xFFFFFFFF
 _AT_FDCWD = -100
 _SIGINT, _SIGKILL, _SIGCHLD = 2, 9, 17
 _MASK_BYTES = 8
 _SET_CHILD, _CLEAR_CHILD = 0x01000000, 0x00200000  # CLONE_CHILD_SETTID, CLONE_CHILD_CLEARTID
-_POLLFD = STREAM.to_bytes(4, "little") + (1).to_bytes(4, "little")  # POLLIN
+_F_SETFL, _NONBLOCK = 4, 0o4000
 
 Mount = tuple[str, str, str, int, str]  # arguments of mounts.mount
 
@@ -37,15 +42,16 @@ class First:
     there can be none."""
 
     def __init__(self, ruleset: int, program: bytes, proc: list[Mount]) -> None:
-        self._table = table = call_table.CallTable(_ROOM)
+        self._table = table = call_table.CallTable(_ROOM, _RESERVED)
         self._thread, self._robust = call_table.thread_words()
         self._enter(table, ruleset, proc)
         self._become_user(table, ruleset, program)
         self._wait(table)
         table.finish()
 
-    def make(self, flags: int, stream: int, uid: int, groups: list[int]) -> int:
-        """Make a sandbox; who comes back: REFUSED and FAILED have an `error`. No more than MOST_GROUPS descriptors."""
+    def make(self, flags: int, stream: int, uid: int, groups: list[int], *, relay: bool) -> int:
+        """Make a sandbox; who comes back: REFUSED and FAILED have an `error`. No more than MOST_GROUPS descriptors.
+        `relay`: the worker may take a START by itself."""
         table = self._table
         table.set("flags", flags | _SIGCHLD)
         table.set("stream", stream)
@@ -53,6 +59,7 @@ class First:
         for index, descriptor in enumerate(groups):
             table.set(f"group {index}", descriptor)
         table.aim("sandbox", f"after {MOST_GROUPS - len(groups)}")
+        table.aim("way", "relay" if relay else "no relay")
         return table.fork()
 
     def error(self, who: int) -> OSError:
@@ -64,11 +71,21 @@ class First:
         """In the zygote: the process that was made last."""
         return self._table.result("sandbox")
 
-    def worker(self) -> Worker:
-        """In process 1: the worker that waits."""
+    def begun(self, who: int) -> Begun:
+        """In process 1: what a runner finds."""
+        if who != RUNNER:
+            os.close(self._relay.signals)
+        if who == ENDED:
+            return Begun()
         worker = Worker(self._table.result("worker"), _GO[1], _STDIN[1], _STDOUT[0], _STDERR[0])
-        worker.unblock()
-        return worker
+        if who in (RUNNER, UNSTARTED):
+            if who == UNSTARTED:
+                os.close(_REPORT[0])
+            worker.unblock()
+            return Begun(worker)
+        worker.go = worker.stdin = -1
+        program = Program(self._relay.channel(), worker, self._relay.cap())
+        return Begun(None, program, self._relay.status() if who == ENDING else None)
 
     def forget(self) -> None:
         """In what is to run a program: let it find nothing of this."""
@@ -114,22 +131,33 @@ class First:
         _add(table, seccomp.call_to_load(program, table.put))
 
     def _wait(self, table: call_table.CallTable) -> None:
-        """Clone the worker, say that it waits, and wait for the server to speak."""
+        """Clone the worker, and wait with it."""
         # The namespace protects process 1 from signals it has no handler for; the interpreter sets one for this.
         table.call("rt_sigaction", _SIGINT, table.put(bytes(32)), 0, _MASK_BYTES)
         pair = table.put(bytes(8))
         for _ in (_STDIN, _STDOUT, _STDERR, _GO, _REPORT):
             table.call("pipe2", pair, _CLOEXEC)
+        for descriptor in (_STDOUT[0], _STDERR[0]):
+            table.call("fcntl", descriptor, _F_SETFL, _NONBLOCK)
         table.label("worker")
         table.call("clone", _SIGCHLD | _SET_CHILD | _CLEAR_CHILD, 0, 0, self._thread, 0, zero="in worker")
-        for descriptor in (*WORKERS_STREAMS, *WORKERS_PIPES):
+        for descriptor in (*WORKERS_STREAMS, WORKERS_PIPES[0]):
             table.call("close", descriptor)
+        table.label("way")
+        table.call("close", WORKERS_PIPES[1], zero="relay")
+        table.label("no relay")
         table.call("read", _REPORT[0], pair, 1)  # end of file: it is ready, or dead
         table.call("close", _REPORT[0])
         ready = encode(READY, 0)
         table.call("write", STREAM, table.put(ready), len(ready), failed="let go")
-        table.call("poll", table.put(_POLLFD), 1, -1, failed="runner")
+        table.call("poll", table.put(polled(STREAM)), 1, -1, failed="runner")
         table.leave("runner", RUNNER)
+        ours = [_STDIN[1], _GO[1]]
+        self._relay = Relay(table, STREAM, _REPORT[0], (_STDOUT[0], _STDERR[0]), ours)
+        table.leave("unstarted", UNSTARTED)
+        table.leave("running", RUNNING)
+        table.leave("ending", ENDING)
+        table.leave("ended", ENDED)
         table.label("in worker")
         table.call("set_robust_list", self._robust, call_table.ROBUST_HEAD_BYTES)
         table.leave("in worker, ready", WORKER)

@@ -31,9 +31,11 @@ from isol8.engines.native.copying.asking import ask
 from isol8.engines.native.ending import Ending
 from isol8.engines.native.first import (
     FAILED,
+    FEED,
     MOST_GROUPS,
     REFUSED,
     STREAM,
+    UNSTARTED,
     WORKER,
     WORKERS_PIPES,
     WORKERS_STREAMS,
@@ -44,9 +46,11 @@ from isol8.engines.native.first import (
 from isol8.engines.native.rehearsal import rehearse
 from isol8.engines.native.traces import Traces, start_afresh
 from isol8.kernel import gates, landlock, memory, mounts, namespaces, privileges, seccomp, user_namespaces
-from isol8.runner.frames import unpack_fields
+from isol8.runner.direct import wait_for_start
+from isol8.runner.frames import READY, encode, unpack_fields
 from isol8.runner.holding import Boot
 from isol8.runner.loop import Runner
+from isol8.runner.program import Begun
 from isol8.runner.worker import Released, Worker, set_oom_score, wait_as_worker
 
 TYPE_CHECKING = False
@@ -256,7 +260,7 @@ def _clone(
             namespaces.loopback_up()
         flags = namespaces.CLONE_NEWPID | parent | clones
         if first:
-            who = first.make(flags, request.stream, request.uid, request.cgroups)
+            who = first.make(flags, request.stream, request.uid, request.cgroups, relay=not request.modules)
             clone = first.sandbox() if who == ZYGOTE else -(first.error(who).errno or 1) if who == REFUSED else 0
         else:
             clone = namespaces.clone(flags)
@@ -329,15 +333,26 @@ def _come_back(who: int, first: First, request: _Request, means: _Means, traces:
         if who == FAILED:
             raise first.error(who)
         if who == WORKER:
-            wait_as_worker(
-                lambda: _in_worker(request, means.program_writes, means, traces), WORKERS_STREAMS, WORKERS_PIPES
-            )
+            _wait_in_worker(request, means, traces)
+        _signal.pthread_sigmask(_signal.SIG_UNBLOCK, [_signal.SIGCHLD])
         _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
-        _serve_as_runner(request, means, traces, STREAM, forked=first.worker())
+        if who == UNSTARTED:
+            os.write(STREAM, encode(READY, 0))  # the worker may have ended before it did
+        _serve_as_runner(request, means, traces, STREAM, begun=first.begun(who))
     except BrokenPipeError:
         os._exit(0)  # the server let go of the sandbox
     except Exception as error:  # noqa: BLE001 - as in _become_sandbox
         _give_up(error)
+
+
+def _wait_in_worker(request: _Request, means: _Means, traces: Traces) -> NoReturn:
+    def on_fork() -> None:
+        _in_worker(request, means.program_writes, means, traces)
+
+    # Packages are foreign code: where some were imported, the stream is not within their reach.
+    if request.modules:
+        wait_as_worker(on_fork, WORKERS_STREAMS, WORKERS_PIPES)
+    wait_for_start(on_fork, WORKERS_STREAMS, WORKERS_PIPES, STREAM, FEED, request.boot.argv)
 
 
 def _serve_as_runner(
@@ -347,7 +362,7 @@ def _serve_as_runner(
     stream: int,
     gate: gates.Gate | None = None,
     copied: Worker | None = None,
-    forked: Worker | None = None,
+    begun: Begun | None = None,
 ) -> NoReturn:
     written = means.program_writes if request.boot.forked else []
     Runner(
@@ -356,7 +371,7 @@ def _serve_as_runner(
         lambda: _in_worker(request, written, means, traces),
         gate,
         copied=copied,
-        forked=forked,
+        begun=begun,
         settle=lambda: _settle(request, means),
     ).serve()
 
