@@ -69,7 +69,7 @@ class Sandbox:
         """
         number, channel = self._connection.open()
         feeding: asyncio.Task[None] | None = None
-        left = dict.fromkeys(_STREAMS, output_bytes + 1)
+        left, counted = dict.fromkeys(_STREAMS, output_bytes + 1), False
         try:
             if len(stdin) <= frames.CHUNK_BYTES:
                 self._connection.send(_start(number, plan, output_bytes) + _stdin(number, stdin))
@@ -80,7 +80,10 @@ class Sandbox:
                 kind, payload = await channel.take()
                 if kind in _STREAMS:
                     if len(payload) > left[kind]:
-                        payload = self._cut(payload, left[kind])
+                        # Nobody counts where no runner runs: one is to, and to read the rest away.
+                        if not counted:
+                            self._connection.send(encode(frames.TAKE_OVER, 0))
+                        counted, payload = True, payload[: left[kind]]
                     left[kind] -= len(payload)
                     if payload:
                         yield Chunk(_STREAMS[kind], payload)
@@ -96,12 +99,6 @@ class Sandbox:
             self._connection.release(number)
             if feeding:
                 feeding.cancel()
-
-    def _cut(self, payload: bytes, left: int) -> bytes:
-        """What is still wanted of it. Nobody counts where no runner runs: one is to, and to read the rest away."""
-        if left:
-            self._connection.send(encode(frames.TAKE_OVER, 0))
-        return payload[:left]
 
     async def _feed(self, number: int, stdin: Content) -> None:
         """Beside the reading of output: a runner that cannot write does not read."""
