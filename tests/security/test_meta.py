@@ -38,12 +38,18 @@ class Hole:
 
 
 ZYGOTE, SANDBOXES, CGROUPS = "engines/native/zygote.py", "engines/native/sandboxes.py", "kernel/cgroups.py"
+FIRST = "engines/native/first.py"
+# Two ways lead to process 1: a table of system calls, and Python. Each has a layer of its own to lose.
+NO_TABLE = "return means.first if simple", "return None if simple"
 MEMORY = {
     1: ("_write(name, size)", "_write(name, -1)"),
     2: ('_write(f"{path}/memory.max", size)', '_write(f"{path}/memory.max", "max")'),
 }[cgroups.find().version]
 HOLES = {
     "no user of its own": Hole(
+        FIRST, "in privileges.calls_to_drop(table.put)", "in ()", containment.no_privilege, r"assert 0 > 65536"
+    ),
+    "no user of its own, in Python": Hole(
         ZYGOTE,
         "privileges.drop_to(request.uid, request.uid, keep_groups=request.alone)",
         "pass",
@@ -69,6 +75,9 @@ HOLES = {
     ),
     "no file system sizes": Hole(SANDBOXES, "if size != before", "if False", containment.bounded_disk, "9"),
     "a dumpable runner": Hole(
+        FIRST, "set_dumpable(False)", "set_dumpable(True)", containment.runner_out_of_reach, "'environ'"
+    ),
+    "a dumpable runner, in Python": Hole(
         ZYGOTE, "set_dumpable(False)", "set_dumpable(True)", containment.runner_out_of_reach, "'environ'"
     ),
     "changeable limits of the runner": Hole(
@@ -90,6 +99,13 @@ HOLES = {
         "/etc/passwd",
     ),
 }
+FILTERS = {
+    "by the table": Hole(
+        FIRST, "_add(table, seccomp.call_to_load(", "str(seccomp.call_to_load(", containment.no_privilege, ""
+    ),
+    "in Python": Hole(ZYGOTE, "seccomp.load_filter(means.filter)", "pass", containment.no_privilege, ""),
+}
+IN_PYTHON = {hole.line for name, hole in {**HOLES, **FILTERS}.items() if name.endswith("in Python")}
 if os.path.exists("/sys/fs/cgroup/memory/memory.kmem.tcp.limit_in_bytes"):  # elsewhere it is memory like any other
     HOLES["no limit of socket buffers"] = Hole(
         CGROUPS, "_write(sockets, _SOCKET_BYTES)", "pass", containment.bounded_socket_buffers, "<= 96"
@@ -109,6 +125,8 @@ def changed_package(directory: Path, hole: Hole) -> Path:
         Path(isol8.__file__).parent, source / "isol8", ignore=shutil.ignore_patterns("__pycache__")
     )
     _change(package / SUPERVISOR, SIGHT, BLINDNESS)
+    if hole.file == ZYGOTE and hole.line in IN_PYTHON:
+        _change(package / ZYGOTE, *NO_TABLE)
     _change(package / hole.file, hole.line, hole.instead)
     return source
 
@@ -129,11 +147,12 @@ def test_a_missing_layer_is_seen(serve: Serve, tmp_path: Path, name: str) -> Non
         hole.check(client)
 
 
-def test_a_missing_filter_is_seen(serve: Serve, tmp_path: Path, compiled: Compiled) -> None:
+@pytest.mark.parametrize("way", FILTERS)
+def test_a_missing_filter_is_seen(serve: Serve, tmp_path: Path, compiled: Compiled, way: str) -> None:
     files = compiled("calls")
-    hole = Hole(ZYGOTE, "seccomp.load_filter(means.filter)", "pass", containment.no_privilege, "('unshare', 'done')")
-    with _without(serve, tmp_path, hole) as client, pytest.raises(AssertionError, match=re.escape(hole.sign)):
-        containment.refused_calls(client, files)
+    sign = re.escape("('unshare', 'done')")
+    with _without(serve, tmp_path, FILTERS[way]) as client, pytest.raises(AssertionError, match=sign):
+        containment.refused_calls(client, files, "python")
 
 
 @pytest.mark.cgroup
@@ -141,6 +160,7 @@ def test_a_copy_without_a_change_is_sound(serve: Serve, tmp_path: Path, compiled
     """What the above prove is the line, not the copy."""
     unchanged = Hole(ZYGOTE, "import gc", "import gc", containment.no_privilege, "")
     with _without(serve, tmp_path, unchanged) as client:
-        containment.refused_calls(client, compiled("calls"))
+        for runtime in containment.CALLERS:
+            containment.refused_calls(client, compiled("calls"), runtime)
         for check in {hole.check for hole in HOLES.values()}:
             check(client)

@@ -54,11 +54,12 @@ async def test_output_and_exit() -> None:
     [
         encode(frames.EXIT, 1, b"123"),
         encode(frames.EXIT, 1, b""),
+        encode(frames.STATUS, 1, b"123"),
         encode(frames.DATA, 1, b"x"),
         encode(200, 1, b"x"),
         b"\x11" + bytes(4) + b"\xff\xff\xff\xff",
     ],
-    ids=["short exit", "empty exit", "wrong kind", "unknown kind", "huge length"],
+    ids=["short exit", "empty exit", "short status", "wrong kind", "unknown kind", "huge length"],
 )
 async def test_a_broken_protocol_ends_the_sandbox(attack: bytes) -> None:
     async with peer() as (sandbox, stream):
@@ -66,6 +67,26 @@ async def test_a_broken_protocol_ends_the_sandbox(attack: bytes) -> None:
         with pytest.raises(EngineFailure):
             await run(sandbox)
         assert sandbox.dead
+
+
+@pytest.mark.parametrize(("status", "code"), [(0, 0), (3 << 8, 3), (9, 137), (0x80 | 6, 134), (0xFFFFFFFF, 255)])
+async def test_an_end_as_the_kernel_tells_it(status: int, code: int) -> None:
+    async with peer() as (sandbox, stream):
+        await say(stream, encode(frames.STATUS, 1, status.to_bytes(4, "little")))
+        assert await run(sandbox) == [Exit(code)]
+
+
+async def test_who_counts_nothing_is_told_once_that_there_is_enough() -> None:
+    """However the pieces lie; and no more is passed on than was asked for."""
+    for sizes in ([101, 1, 1000], [50, 1000, 1], [1000, 1000]):
+        async with peer() as (sandbox, stream):
+            await say(stream, *(encode(frames.STDOUT, 1, b"x" * size) for size in sizes))
+            await say(stream, encode(frames.STDERR, 1, b"y" * 101), encode(frames.EXIT, 1, bytes(4)))
+            events = await run(sandbox)
+            said = b"".join(event.data for event in events if isinstance(event, Chunk))
+            assert (said.count(b"x"), said.count(b"y"), events[-1]) == (101, 101, Exit(0))
+            sent = await asyncio.get_running_loop().sock_recv(stream, 100_000)
+            assert sent.count(encode(frames.TAKE_OVER, 0)) == 1
 
 
 async def test_frames_for_nobody_are_dropped() -> None:

@@ -8,6 +8,10 @@ import sys
 
 from isol8.kernel.syscalls import check, libc, syscall
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 _PR_SET_PDEATHSIG = 1
 _PR_SET_DUMPABLE = 4
 _PR_CAPBSET_DROP = 24
@@ -76,3 +80,30 @@ def limit_processes(most: int) -> None:
 def forbid_new_privileges() -> None:
     """Set-user-id programs and file capabilities give nothing any more, to this process and all it starts."""
     _prctl("PR_SET_NO_NEW_PRIVS", _PR_SET_NO_NEW_PRIVS, 1)
+
+
+# The same as system calls, for a table of them (call_table.py): the name of each, and its arguments. `put` is where to
+# keep what they point to.
+
+
+def calls_to_drop(put: Callable[[bytes], int]) -> list[tuple[str, tuple[int | None, ...]]]:
+    """What `drop_to` does. None stands for the user's and the group's number."""
+    header = put(_CAPABILITY_VERSION_3.to_bytes(4, "little") + bytes(4))
+    return [
+        ("setgroups", (0, 0)),
+        ("setresgid", (None, None, None)),
+        ("setresuid", (None, None, None)),
+        ("prctl", (_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)),
+        ("capset", (header, put(bytes(24)))),
+        ("prctl", (_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)),
+    ]
+
+
+def call_to_die_with_parent(signal_number: int) -> tuple[str, tuple[int, ...]]:
+    """What `die_with_parent` does."""
+    return "prctl", (_PR_SET_PDEATHSIG, signal_number, 0, 0, 0)
+
+
+def call_to_set_dumpable(dumpable: bool) -> tuple[str, tuple[int, ...]]:
+    """What `set_dumpable` does."""
+    return "prctl", (_PR_SET_DUMPABLE, int(dumpable), 0, 0, 0)

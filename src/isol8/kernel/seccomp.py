@@ -12,6 +12,10 @@ from isol8.kernel import seccomp_policy as policy
 from isol8.kernel.syscall_numbers import NUMBERS
 from isol8.kernel.syscalls import MACHINE, syscall
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 _ALLOW = 0x7FFF0000
 _EPERM = 0x00050000 | 1
 _ENOSYS = 0x00050000 | 38
@@ -151,6 +155,15 @@ def compile_filter(machine: str = MACHINE) -> bytes:
 def load_filter(program: bytes) -> None:
     """Put this process, and all it will start, under the filter. Needs no_new_privs. Raises OSError."""
     address = ctypes.cast(ctypes.c_char_p(program), ctypes.c_void_p).value or 0
-    # struct sock_fprog: unsigned short len, padded; struct sock_filter *filter
-    header = (len(program) // 8).to_bytes(8, "little") + address.to_bytes(8, "little")
-    syscall("seccomp", _SECCOMP_SET_MODE_FILTER, 0, header)
+    syscall("seccomp", _SECCOMP_SET_MODE_FILTER, 0, _header(program, address))
+
+
+def call_to_load(program: bytes, put: Callable[[bytes], int]) -> tuple[str, tuple[int, ...]]:
+    """What `load_filter` does, as a system call for a table: its name and arguments. `put` is where to keep what it
+    points to."""
+    return "seccomp", (_SECCOMP_SET_MODE_FILTER, 0, put(_header(program, put(program))))
+
+
+def _header(program: bytes, address: int) -> bytes:
+    """struct sock_fprog: unsigned short len, padded; struct sock_filter *filter"""
+    return (len(program) // 8).to_bytes(8, "little") + address.to_bytes(8, "little")

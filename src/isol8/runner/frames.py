@@ -9,12 +9,14 @@ Integers are big-endian. A channel is a number the server picks for one exchange
     START  fields: see process.py                        READY   the sandbox waits for its first request
     STDIN  bytes; empty: end of file                     STDOUT, STDERR  bytes
     KILL   every process of the sandbox                  EXIT    4 bytes: exit code
+                                                         STATUS  4 bytes, little-endian: as wait(2) has it; for EXIT
     PUT    fields: path; then DATA*, END                 DONE    the file is in place
     GET    fields: path, max                             DATA*, END  the file's bytes
     LISTEN fields: port; see relay.py                    DONE    connections are taken
     DATA   bytes                                         FAILED  error name, NUL, message
     END
     PREPARE  fork a worker for the next program, if none waits
+    TAKE_OVER  nothing: whoever spoke for a runner becomes one
     RESUME  token, number: see resumption.py             RESUMED  the number
 
 The server trusts nothing in what it receives: `Decoder` bounds every length, and what a payload says is
@@ -27,8 +29,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-START, STDIN, KILL, PUT, GET, DATA, END, PREPARE, LISTEN, RESUME = range(1, 11)
-READY, STDOUT, STDERR, EXIT, DONE, FAILED, RESUMED = range(16, 23)
+START, STDIN, KILL, PUT, GET, DATA, END, PREPARE, LISTEN, RESUME, TAKE_OVER = range(1, 12)
+READY, STDOUT, STDERR, EXIT, DONE, FAILED, RESUMED, STATUS = range(16, 24)
 
 HEADER_BYTES = 9
 # The pieces in which either side sends long contents.

@@ -22,7 +22,7 @@ from isol8.runner import frames
 from isol8.runner.files import Upload, read_chunks, write_file
 from isol8.runner.frames import encode, unpack_fields
 from isol8.runner.holding import HOME, Held
-from isol8.runner.program import Program
+from isol8.runner.program import Begun, Program
 from isol8.runner.resumption import resumed
 from isol8.runner.stamps import Stamps, now
 from isol8.runner.worker import Worker, fork_worker, start_program
@@ -56,8 +56,8 @@ class Relay(Protocol):
 class Runner:
     """See the module's text. `on_fork` is called in every worker right after its fork, `settle` when the first is
     forked before there is a program. Without a `gate` no interpreter is held, without a `relay` no port listened on.
-    `copied` is a worker that has become the interpreter to be held already. `output` is where frames go when `stream`
-    can only be read."""
+    `copied` is a worker that has become the interpreter to be held already. With what has `begun` before, the server
+    has been told READY. `output` is where frames go when `stream` can only be read."""
 
     def __init__(
         self,
@@ -70,6 +70,7 @@ class Runner:
         keeping: Keeping | None = None,
         relay: Relay | None = None,
         copied: Worker | None = None,
+        begun: Begun | None = None,
     ) -> None:
         self._stream = stream
         self._output = stream if output < 0 else output
@@ -81,9 +82,10 @@ class Runner:
         self._relay = relay
         self._copied = copied
         self._decoder = frames.Decoder(_MAX_REQUEST_BYTES)
-        self._program: Program | None = None
+        self._begun = begun
+        self._program = begun.program if begun else None
         self._background: list[Worker] = []
-        self._worker: Worker | None = None
+        self._worker = begun.worker if begun else None
         self._held: Held | None = None
         self._uploads: dict[int, Upload | None] = {}
         self._upload_count = 0
@@ -93,17 +95,25 @@ class Runner:
         os.set_blocking(wake_writer, False)
         _signal.signal(_signal.SIGCHLD, lambda *_: None)
         _signal.set_wakeup_fd(wake_writer, warn_on_full_buffer=False)
+        if begun:
+            os.write(wake_writer, b"\0")  # processes may have ended before
 
     def serve(self) -> NoReturn:
         """Serve until the stream ends, then exit the process. Returns never; in a worker, raises Released."""
+        if not self._begun:
+            self._make_ready()
+        elif self._begun.status is not None:
+            self._finish(self._begun.status)
+        while True:
+            self._step()
+
+    def _make_ready(self) -> None:
         if self._gate:
             self._held = self._hold(self._boot, self._gate)
         if not self._held:
             self._worker = self._fork()
             self._settle()
         self._send(encode(frames.READY, 0))
-        while True:
-            self._step()
 
     def _fork(self) -> Worker:
         return fork_worker(self._on_fork)

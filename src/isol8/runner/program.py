@@ -97,3 +97,12 @@ class Program:
             os.close(self._worker.stdin)
             self._worker.stdin = -1
         return self._worker
+
+
+class Begun:
+    """What was there before the runner: a worker that waits, or a program that runs or, with a `status`, has ended."""
+
+    def __init__(self, worker: Worker | None = None, program: Program | None = None, status: int | None = None) -> None:
+        self.worker = worker
+        self.program = program
+        self.status = status

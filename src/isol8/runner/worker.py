@@ -82,9 +82,7 @@ def fork_worker(on_fork: Callable[[], None]) -> Worker:
     stdin, stdout, stderr, go, ready = os.pipe(), os.pipe(), os.pipe(), os.pipe(), os.pipe()
     pid = os.fork()
     if pid == 0:
-        _become_worker(on_fork, (stdin[0], stdout[1], stderr[1]), (go[0], ready[1]))
-        os.close(ready[1])
-        _await_go(go[0])
+        wait_as_worker(on_fork, (stdin[0], stdout[1], stderr[1]), (go[0], ready[1]))
     for descriptor in (stdin[0], stdout[1], stderr[1], go[0], ready[1]):
         os.close(descriptor)
     os.read(ready[0], 1)  # end of file: it is ready, or dead
@@ -92,6 +90,14 @@ def fork_worker(on_fork: Callable[[], None]) -> Worker:
     worker = Worker(pid, go[1], stdin[1], stdout[0], stderr[0])
     worker.unblock()
     return worker
+
+
+def wait_as_worker(on_fork: Callable[[], None], streams: tuple[int, int, int], pipes: tuple[int, int]) -> NoReturn:
+    """In a process that was just made: be a worker. `pipes` are where it is told what to become, and what it closes
+    when it is ready. Raises Released or executes."""
+    become_worker(on_fork, streams, pipes)
+    os.close(pipes[1])
+    await_go(pipes[0])
 
 
 def start_program(executable: str, argv: list[bytes], env: list[bytes], directory: str) -> Worker | None:
@@ -129,8 +135,9 @@ def start_program(executable: str, argv: list[bytes], env: list[bytes], director
     return worker
 
 
-def _become_worker(on_fork: Callable[[], None], streams: tuple[int, int, int], kept: tuple[int, int]) -> None:
-    """A session of its own, the three streams in place, the runner's signal settings undone."""
+def become_worker(on_fork: Callable[[], None], streams: tuple[int, int, int], kept: tuple[int, ...]) -> None:
+    """A session of its own, the three streams in place, the runner's signal settings undone, nothing else open but what
+    is `kept`."""
     os.setsid()
     _signal.set_wakeup_fd(-1)
     _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL)
@@ -138,10 +145,11 @@ def _become_worker(on_fork: Callable[[], None], streams: tuple[int, int, int], k
     for target, source in enumerate(streams):
         os.dup2(source, target, inheritable=True)
     # Everything else that is open is the runner's: above all the other ends of these pipes.
-    low, high = sorted(kept)
-    os.closerange(3, low)
-    os.closerange(low + 1, high)
-    os.closerange(high + 1, os.sysconf("SC_OPEN_MAX"))
+    first = 3
+    for descriptor in sorted(kept):
+        os.closerange(first, descriptor)
+        first = descriptor + 1
+    os.closerange(first, os.sysconf("SC_OPEN_MAX"))
     on_fork()
     set_oom_score(_PROGRAM_OOM_SCORE)
 
@@ -156,7 +164,7 @@ def set_oom_score(score: bytes, process: int | str = "self") -> None:
         pass
 
 
-def _await_go(go: int) -> NoReturn:
+def await_go(go: int) -> NoReturn:
     """Block until the runner says what to become; then become it. The runner's end also closes when it dies."""
     parts = []
     while part := os.read(go, 1 << 20):
@@ -165,10 +173,16 @@ def _await_go(go: int) -> NoReturn:
         os._exit(0)
     fields = unpack_fields(b"".join(parts))
     single = dict(fields)
-    os.chdir(single["cwd"])
     env = [value for key, value in fields if key == "env"]
     if "executable" in single:
+        os.chdir(single["cwd"])
         _execute(single["executable"], [value for key, value in fields if key == "argv"], env)
+    become_program(single["cwd"], env)
+
+
+def become_program(directory: str | bytes, env: list[bytes]) -> NoReturn:
+    """Run the user's file in this interpreter. `env` is added to what it has."""
+    os.chdir(directory)
     os.closerange(3, os.sysconf("SC_OPEN_MAX"))
     for item in env:
         name, _, value = item.partition(b"=")

@@ -29,13 +29,30 @@ import sys
 
 from isol8.engines.native.copying.asking import ask
 from isol8.engines.native.ending import Ending
+from isol8.engines.native.first import (
+    FAILED,
+    FEED,
+    MOST_GROUPS,
+    REFUSED,
+    STREAM,
+    UNSTARTED,
+    WORKER,
+    WORKERS_PIPES,
+    WORKERS_STREAMS,
+    ZYGOTE,
+    First,
+    Mount,
+)
 from isol8.engines.native.rehearsal import rehearse
+from isol8.engines.native.request import OWN_ARGUMENTS, PROGRAM, Request, descriptors_in
 from isol8.engines.native.traces import Traces, start_afresh
 from isol8.kernel import gates, landlock, memory, mounts, namespaces, privileges, seccomp, user_namespaces
-from isol8.runner.frames import unpack_fields
+from isol8.runner.direct import wait_for_start
+from isol8.runner.frames import READY, encode
 from isol8.runner.holding import Boot
 from isol8.runner.loop import Runner
-from isol8.runner.worker import Released, Worker, set_oom_score
+from isol8.runner.program import Begun
+from isol8.runner.worker import Released, Worker, set_oom_score, wait_as_worker
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -44,8 +61,6 @@ if TYPE_CHECKING:
 
 CONTROL = 3  # the descriptor of the socket to the supervisor
 _Frame = type(sys._getframe())  # without importing `types`
-PROGRAM = "/sandbox/main.py"
-_OWN_ARGUMENTS = [b"python3", PROGRAM.encode()]
 _BOOT_DIR = "/run/isol8"
 _MAX_REQUEST_BYTES = 128 * 1024
 _MAX_DESCRIPTORS = 24
@@ -55,6 +70,7 @@ _NAMESPACES = namespaces.CLONE_NEWNS | namespaces.CLONE_NEWIPC | namespaces.CLON
 _HOME = ("mnt", "ipc", "uts")
 _TMPFS = mounts.MS_NOSUID | mounts.MS_NODEV
 _PROC_FLAGS = mounts.MS_NOSUID | mounts.MS_NODEV | mounts.MS_NOEXEC
+_PROC = ("proc", "/proc", "proc", _PROC_FLAGS, "hidepid=2")
 # As the container runtimes mask them: runc's default spec (MaskedPaths, ReadonlyPaths).
 _PROC_MASKED = ("kcore", "keys", "key-users", "latency_stats", "timer_list", "sched_debug", "sysrq-trigger")
 # And the pressure files: whoever may write to one can have the kernel watch it thousands of times over, at the
@@ -81,43 +97,13 @@ class _Means:
             self.ruleset = landlock.ruleset_for("/", signals=self.initial)
         except OSError:
             self.ruleset = -1  # an extra where there is one; `isol8 doctor` says why not
+        try:
+            self.first = First(self.ruleset, self.filter, [_PROC, *_parts_of_proc(self)]) if self.initial else None
+        except OSError:
+            self.first = None  # process 1 is then made in Python
         self.rehearsed = False
         self.runner_writes: list[tuple[int, int]] = []
         self.program_writes: list[tuple[int, int]] = []
-
-
-class _Request:
-    """What the supervisor asks for: fields and descriptors of one sandbox. Without descriptors it is for a rehearsal:
-    of the runner and the interpreter alone, not of packages, which are foreign code."""
-
-    def __init__(self, payload: bytes, descriptors: list[int] | None) -> None:
-        fields = unpack_fields(payload)
-        raw = dict(fields)
-        single = {key: value.decode() for key, value in fields if key != "words"}
-        targets = [value.decode() for key, value in fields if key == "target" and descriptors]
-        self.stream, *others = descriptors or [-1]
-        # What is a copy's alone, when there is an interpreter to be copied, and where to ask for it.
-        self.words = raw["words"] if descriptors else b""
-        self.template = others.pop(0) if self.words else -1
-        self.cgroups = others[: len(others) - len(targets)]
-        # Mounts that are nowhere yet, and where each belongs.
-        self.mounts = list(zip(others[len(self.cgroups) :], targets, strict=True))
-        self.uid = int(single["uid"])
-        # Whether its user has to be made by a user namespace; until then it is this process's own.
-        self.alone = bool(single["alone"])
-        self.sandbox_bytes = int(single["sandbox"])
-        self.tmp_bytes = int(single["tmp"])
-        self.resolver = single["resolver"]
-        self.network = single["network"]
-        # What a policy of relaxed isolation goes without where this machine has no means for it.
-        self.without = single["without"].split()
-        # Imported ahead of time, by the worker: packages are foreign code, and this process is root.
-        self.modules = [value.decode() for key, value in fields if key == "module" and descriptors]
-        forked = single["forked"] == "1"
-        argv = _OWN_ARGUMENTS if forked else [value for key, value in fields if key == "argv"]
-        stamps = [int(value) for key, value in fields if key == "stamp"]
-        executable, path, opens = single["executable"], single["path"], int(single["opens"])
-        self.boot = Boot(executable, argv, path, opens, stamps, forked=forked)
 
 
 def hold(before: tuple[set[str], set[str]], namespace: dict[str, object]) -> None:
@@ -173,14 +159,18 @@ def _serve(means: _Means, traces: Traces) -> NoReturn:
         if not payload:
             os._exit(0)
         if not means.rehearsed:
-            _rehearse(_Request(payload, None), means, home, traces)
+            _rehearse(Request(payload, None), means, home, traces)
             if means.initial:
                 # From here on a sandbox's own is the only one. Taking it away in each would wait for the whole machine:
                 # unmounting takes a grace period of RCU.
                 mounts.unmount("/proc")
-        descriptors = _descriptors(ancillary)
-        request = _Request(payload, descriptors)
-        answer = _clone(request, home, means.initial)
+        descriptors = descriptors_in(ancillary)
+        request = Request(payload, descriptors)
+        try:
+            answer = _clone(request, home, means, traces)
+        except Released:
+            control.detach()  # it was closed by its number
+            raise
         if answer == 0:
             control.close()
             for descriptor in home:
@@ -191,14 +181,14 @@ def _serve(means: _Means, traces: Traces) -> NoReturn:
         control.send(str(answer).encode())
 
 
-def _rehearse(request: _Request, means: _Means, home: list[int], traces: Traces) -> None:
+def _rehearse(request: Request, means: _Means, home: list[int], traces: Traces) -> None:
     """Make a sandbox like the one that is asked for, but of this process's own, and learn from it. What goes wrong here
     would go wrong again: the request itself is refused then."""
     means.rehearsed = True
     ours, theirs = _socket.socketpair()
     request.stream = theirs.fileno()
-    request.boot = Boot("", _OWN_ARGUMENTS, "", 0, [], forked=True)
-    runner = _clone(request, home, means.initial, parent=0)
+    request.boot = Boot("", OWN_ARGUMENTS, "", 0, [], forked=True)
+    runner = _clone(request, home, means, traces, parent=0)
     if runner == 0:
         ours.close()
         for descriptor in (CONTROL, *home):
@@ -219,34 +209,44 @@ def _rehearse(request: _Request, means: _Means, home: list[int], traces: Traces)
             os.waitpid(runner, 0)
 
 
-def _clone(request: _Request, home: list[int], initial: bool, parent: int = namespaces.CLONE_PARENT) -> int:
-    """The process id of a clone in new namespaces, or the negative number of an error; 0 in the clone."""
+def _clone(
+    request: Request, home: list[int], means: _Means, traces: Traces, parent: int = namespaces.CLONE_PARENT
+) -> int:
+    """The process id of a clone in new namespaces, or the negative number of an error; 0 in the clone. One that is made
+    by the table of `first.py` leaves only by Released, in a worker."""
     network = 0 if request.network == "host" else namespaces.CLONE_NEWNET
-    own, clones = (network, 0) if initial else (0, network)  # see _HOME
+    own, clones = (network, 0) if means.initial else (0, network)  # see _HOME
+    first = _first(request, means)
+    who = ZYGOTE
     try:
         namespaces.unshare(_NAMESPACES | own)
         _mount(request)
         if own:
             namespaces.loopback_up()
-        clone = namespaces.clone(namespaces.CLONE_NEWPID | parent | clones)
+        flags = namespaces.CLONE_NEWPID | parent | clones
+        if first:
+            who = first.make(flags, request.stream, request.uid, request.cgroups, relay=not request.modules)
+            clone = first.sandbox() if who == ZYGOTE else -(first.error(who).errno or 1) if who == REFUSED else 0
+        else:
+            clone = namespaces.clone(flags)
     except OSError as error:
         clone = -(error.errno or 1)
+    if first and who not in (ZYGOTE, REFUSED):
+        _come_back(who, first, request, means, traces)
     if clone:
         for descriptor in home:
             namespaces.enter(descriptor)
     return clone
 
 
-def _descriptors(ancillary: list[tuple[int, int, bytes]]) -> list[int]:
-    """The descriptors in what recvmsg gave."""
-    found = []
-    for _, kind, data in ancillary:
-        if kind == _socket.SCM_RIGHTS:
-            found += [int.from_bytes(data[at : at + 4], sys.byteorder) for at in range(0, len(data), 4)]
-    return found
+def _first(request: Request, means: _Means) -> First | None:
+    """The table that makes this sandbox's process 1. None: that is made in Python, which has the same layers, and can
+    do without those that this machine has no means for."""
+    simple = request.boot.forked and request.template < 0 and not (request.alone or request.without)
+    return means.first if simple and len(request.cgroups) <= MOST_GROUPS else None
 
 
-def _become_sandbox(request: _Request, means: _Means, traces: Traces) -> NoReturn:
+def _become_sandbox(request: Request, means: _Means, traces: Traces) -> NoReturn:
     """Steps 1 to 5 of the module's text. Leaves only by Released, in a worker."""
     try:
         for tree, _ in request.mounts:
@@ -276,23 +276,68 @@ def _become_sandbox(request: _Request, means: _Means, traces: Traces) -> NoRetur
             seccomp.load_filter(means.filter)
         # The namespace protects process 1 from signals it has no handler for; the interpreter sets one for this.
         _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
-        written = means.program_writes if request.boot.forked else []
-        Runner(
-            request.stream,
-            request.boot,
-            lambda: _in_worker(request, written, traces),
-            gate,
-            copied=copied,
-            settle=lambda: _settle(request, means),
-        ).serve()
+        _serve_as_runner(request, means, traces, request.stream, gate, copied)
     except BrokenPipeError:
         os._exit(0)  # the server let go of the sandbox
     except Exception as error:  # noqa: BLE001 - the log must have it, and no frame of ours may go on
-        os.write(2, f"sandbox: {type(error).__name__}: {error}\n".encode())
-        os._exit(70)
+        _give_up(error)
 
 
-def _become_user(request: _Request) -> None:
+def _come_back(who: int, first: First, request: Request, means: _Means, traces: Traces) -> NoReturn:
+    """In what the table made. Leaves only by Released, in a worker."""
+    try:
+        if who == FAILED:
+            raise first.error(who)
+        if who == WORKER:
+            _wait_in_worker(request, means, traces)
+        _signal.pthread_sigmask(_signal.SIG_UNBLOCK, [_signal.SIGCHLD])
+        _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
+        if who == UNSTARTED:
+            os.write(STREAM, encode(READY, 0))  # the worker may have ended before it did
+        _serve_as_runner(request, means, traces, STREAM, begun=first.begun(who))
+    except BrokenPipeError:
+        os._exit(0)  # the server let go of the sandbox
+    except Exception as error:  # noqa: BLE001 - as in _become_sandbox
+        _give_up(error)
+
+
+def _wait_in_worker(request: Request, means: _Means, traces: Traces) -> NoReturn:
+    def on_fork() -> None:
+        _in_worker(request, means.program_writes, means, traces)
+
+    # Packages are foreign code: where some were imported, the stream is not within their reach.
+    if request.modules:
+        wait_as_worker(on_fork, WORKERS_STREAMS, WORKERS_PIPES)
+    wait_for_start(on_fork, WORKERS_STREAMS, WORKERS_PIPES, STREAM, FEED, request.boot.argv)
+
+
+def _serve_as_runner(
+    request: Request,
+    means: _Means,
+    traces: Traces,
+    stream: int,
+    gate: gates.Gate | None = None,
+    copied: Worker | None = None,
+    begun: Begun | None = None,
+) -> NoReturn:
+    written = means.program_writes if request.boot.forked else []
+    Runner(
+        stream,
+        request.boot,
+        lambda: _in_worker(request, written, means, traces),
+        gate,
+        copied=copied,
+        begun=begun,
+        settle=lambda: _settle(request, means),
+    ).serve()
+
+
+def _give_up(error: Exception) -> NoReturn:
+    os.write(2, f"sandbox: {type(error).__name__}: {error}\n".encode())
+    os._exit(70)
+
+
+def _become_user(request: Request) -> None:
     if request.alone:
         user_namespaces.enter_alone(request.uid, 0, 0)
         privileges.empty_bounding_set()
@@ -302,7 +347,7 @@ def _become_user(request: _Request) -> None:
     privileges.drop_to(request.uid, request.uid, keep_groups=request.alone)
 
 
-def _gate(request: _Request, means: _Means) -> gates.Gate | None:
+def _gate(request: Request, means: _Means) -> gates.Gate | None:
     """The gate at which an interpreter waits for its program. None where the kernel makes none, or none for this user:
     every interpreter is then started when its program is there."""
     if request.boot.forked or not request.boot.argv or not means.initial:
@@ -313,7 +358,7 @@ def _gate(request: _Request, means: _Means) -> gates.Gate | None:
         return None
 
 
-def _settle(request: _Request, means: _Means) -> None:
+def _settle(request: Request, means: _Means) -> None:
     """Now that the worker is forked, every page is shared again. To copy them once more ahead of time makes an answer
     sooner by a tenth and takes a twentieth more of the processor: worth it where the program is another one, whose
     pages are its own."""
@@ -321,7 +366,7 @@ def _settle(request: _Request, means: _Means) -> None:
         memory.populate(means.runner_writes)
 
 
-def _copy(request: _Request, means: _Means, gate: gates.Gate | None) -> Worker | None:
+def _copy(request: Request, means: _Means, gate: gates.Gate | None) -> Worker | None:
     """A copy of the interpreter that is to wait at the gate. None: it must boot."""
     if request.template < 0:
         return None
@@ -337,16 +382,18 @@ def _copy(request: _Request, means: _Means, gate: gates.Gate | None) -> Worker |
     return copied
 
 
-def _in_worker(request: _Request, written: list[tuple[int, int]], traces: Traces) -> None:
+def _in_worker(request: Request, written: list[tuple[int, int]], means: _Means, traces: Traces) -> None:
     """What tells a program from its runner: it may look at itself. One that will run in this very interpreter gets
     its own copies of the pages that programs write to now, rather than one page fault at a time while it runs."""
     privileges.set_dumpable(True)
+    if means.first:
+        means.first.forget()
     memory.populate(written)
     if request.modules:
         traces.import_ahead(request.modules)
 
 
-def _mount(request: _Request) -> None:
+def _mount(request: Request) -> None:
     """In the zygote: the writable directories, and what /etc says of the sandbox."""
     user = 0 if request.alone else request.uid
     owner = f"uid={user},gid={user}"
@@ -369,16 +416,22 @@ def _mount(request: _Request) -> None:
 def _mount_proc(means: _Means) -> None:
     """In the clone. In a user namespace it can only be mounted while another one is in sight: see root.py."""
     if means.initial:
-        mounts.mount("proc", "/proc", "proc", _PROC_FLAGS, "hidepid=2")
+        mounts.mount(*_PROC)
     else:
         mounts.mount("proc", "/opt", "proc", _PROC_FLAGS, "hidepid=2")
         mounts.unmount("/proc")
         mounts.move("/opt", "/proc")
+    for each in _parts_of_proc(means):
+        mounts.mount(*each)
+
+
+def _parts_of_proc(means: _Means) -> list[Mount]:
+    """What is mounted over parts of /proc, as arguments of `mount`."""
+    found: list[Mount] = []
     for path in means.guarded:
-        mounts.mount(path, path, flags=mounts.MS_BIND)
-        mounts.mount("none", path, flags=mounts.MS_REMOUNT | mounts.MS_BIND | mounts.MS_RDONLY | _PROC_FLAGS)
-    for path in means.masked:
-        mounts.mount("/dev/null", path, flags=mounts.MS_BIND)
+        found.append((path, path, "", mounts.MS_BIND, ""))
+        found.append(("none", path, "", mounts.MS_REMOUNT | mounts.MS_BIND | mounts.MS_RDONLY | _PROC_FLAGS, ""))
+    return found + [("/dev/null", path, "", mounts.MS_BIND, "") for path in means.masked]
 
 
 def _show_file(path: str, text: str) -> None:

@@ -1,0 +1,172 @@
+"""Process 1 of a Python sandbox, which runs no Python until it must.
+
+The zygote's clone does not come back into the interpreter: a table of system calls (kernel/call_table.py) makes of it
+what `zygote.py` would, in the same order, clones the worker, says READY, and waits for the server to speak. Until then
+it has copied a few pages. Then it comes back, and becomes the runner of `runner/loop.py`, whose worker is there.
+
+What the table does is what `zygote.py` does in Python where there is no table: every layer, or no sandbox.
+"""
+
+from __future__ import annotations
+
+import os
+
+from isol8.engines.native.relaying import Relay, polled
+from isol8.kernel import call_table, namespaces, privileges, seccomp
+from isol8.runner.frames import READY, encode
+from isol8.runner.program import Begun, Program
+from isol8.runner.worker import Worker
+
+# Who comes back from the table, and how. Process 1 as RUNNER, before there is a program, or with one; see relaying.py.
+REFUSED, ZYGOTE, FAILED, WORKER, RUNNER, UNSTARTED, RUNNING, ENDING, ENDED = range(-1, 8)
+_ROOM = 6 * 4096
+_RESERVED = 2 * 64 * 1024
+MOST_GROUPS = 16
+# Descriptors of process 1, from the moment at which it closes all others. Pipes take the lowest that are free.
+STREAM, _RULES = 3, 4
+_STDIN, _STDOUT, _STDERR, _GO, _REPORT = (4, 5), (6, 7), (8, 9), (10, 11), (12, 13)
+WORKERS_STREAMS, WORKERS_PIPES = (_STDIN[0], _STDOUT[1], _STDERR[1]), (_GO[0], _REPORT[1])
+FEED = _STDIN[1]
+_WRITE_ONLY, _CLOEXEC, _LAST_DESCRIPTOR = 0o1, 0o2000000, 0xFFFFFFFF
+_AT_FDCWD = -100
+_SIGINT, _SIGKILL, _SIGCHLD = 2, 9, 17
+_MASK_BYTES = 8
+_SET_CHILD, _CLEAR_CHILD = 0x01000000, 0x00200000  # CLONE_CHILD_SETTID, CLONE_CHILD_CLEARTID
+_F_SETFL, _NONBLOCK = 4, 0o4000
+
+Mount = tuple[str, str, str, int, str]  # arguments of mounts.mount
+
+
+class First:
+    """The table of a zygote: what every sandbox gets is in it. `proc` are the mounts of /proc. Raises OSError where
+    there can be none."""
+
+    def __init__(self, ruleset: int, program: bytes, proc: list[Mount]) -> None:
+        self._table = table = call_table.CallTable(_ROOM, _RESERVED)
+        self._thread, self._robust = call_table.thread_words()
+        self._enter(table, ruleset, proc)
+        self._become_user(table, ruleset, program)
+        self._wait(table)
+        table.finish()
+
+    def make(self, flags: int, stream: int, uid: int, groups: list[int], *, relay: bool) -> int:
+        """Make a sandbox; who comes back: REFUSED and FAILED have an `error`. No more than MOST_GROUPS descriptors.
+        `relay`: the worker may take a START by itself."""
+        table = self._table
+        table.set("flags", flags | _SIGCHLD)
+        table.set("stream", stream)
+        table.set("uid", uid)
+        for index, descriptor in enumerate(groups):
+            table.set(f"group {index}", descriptor)
+        table.aim("sandbox", f"after {MOST_GROUPS - len(groups)}")
+        table.aim("way", "relay" if relay else "no relay")
+        return table.fork()
+
+    def error(self, who: int) -> OSError:
+        """Why there is no sandbox."""
+        name, result = self._table.led_to("refused" if who == REFUSED else "failed")
+        return OSError(-result, f"{name}: {os.strerror(-result)}")
+
+    def sandbox(self) -> int:
+        """In the zygote: the process that was made last."""
+        return self._table.result("sandbox")
+
+    def begun(self, who: int) -> Begun:
+        """In process 1: what a runner finds."""
+        if who != RUNNER:
+            os.close(self._relay.signals)
+        if who == ENDED:
+            return Begun()
+        worker = Worker(self._table.result("worker"), _GO[1], _STDIN[1], _STDOUT[0], _STDERR[0])
+        if who in (RUNNER, UNSTARTED):
+            if who == UNSTARTED:
+                os.close(_REPORT[0])
+            worker.unblock()
+            return Begun(worker)
+        worker.go = worker.stdin = -1
+        program = Program(self._relay.channel(), worker, self._relay.cap())
+        return Begun(None, program, self._relay.status() if who == ENDING else None)
+
+    def forget(self) -> None:
+        """In what is to run a program: let it find nothing of this."""
+        self._table.forget()
+
+    def _enter(self, table: call_table.CallTable, ruleset: int, proc: list[Mount]) -> None:
+        """From the clone to where nothing of the zygote's is left in reach; see zygote.py."""
+        table.label("sandbox")
+        table.call("clone", "flags", zero="after 0", more="zygote", failed="refused")
+        zero = table.put(b"0")
+        for index in reversed(range(MOST_GROUPS)):
+            table.label(f"after {MOST_GROUPS - 1 - index}")
+            table.call("write", f"group {index}", zero, 1)
+        table.label(f"after {MOST_GROUPS}")
+        table.call("dup3", "stream", STREAM, _CLOEXEC)
+        if ruleset >= 0 and ruleset != _RULES:
+            table.call("dup3", ruleset, _RULES, _CLOEXEC)
+        first_free = _RULES if ruleset < 0 else _RULES + 1
+        table.call("close_range", first_free, _LAST_DESCRIPTOR, 0)
+        table.call("unshare", namespaces.CLONE_NEWCGROUP)
+        for source, target, kind, flags, options in proc:
+            texts = [table.text(text) if text else 0 for text in (source, target, kind, options)]
+            table.call("mount", *texts[:3], flags, texts[3])
+        # How soon the kernel takes it is no layer: see set_oom_score.
+        score = table.text("/proc/self/oom_score_adj")
+        table.call("openat", _AT_FDCWD, score, _WRITE_ONLY | _CLOEXEC, 0, failed="scored")
+        table.call("write", first_free, zero, 1, failed="written")
+        table.label("written")
+        table.call("close", first_free)
+        table.label("scored")
+        table.call("chdir", table.text("/sandbox"))
+
+    def _become_user(self, table: call_table.CallTable, ruleset: int, program: bytes) -> None:
+        """Every privilege dropped, and every layer that a process puts on itself."""
+        for name, arguments in privileges.calls_to_drop(table.put):
+            table.call(name, *("uid" if argument is None else argument for argument in arguments))
+        _add(table, privileges.call_to_die_with_parent(_SIGKILL))
+        # Whoever shares the user id may neither trace the runner nor see it in /proc.
+        _add(table, privileges.call_to_set_dumpable(False))
+        if ruleset >= 0:
+            table.call("landlock_restrict_self", _RULES, 0)
+            table.call("close", _RULES)
+        _add(table, seccomp.call_to_load(program, table.put))
+
+    def _wait(self, table: call_table.CallTable) -> None:
+        """Clone the worker, and wait with it."""
+        # The namespace protects process 1 from signals it has no handler for; the interpreter sets one for this.
+        table.call("rt_sigaction", _SIGINT, table.put(bytes(32)), 0, _MASK_BYTES)
+        pair = table.put(bytes(8))
+        for _ in (_STDIN, _STDOUT, _STDERR, _GO, _REPORT):
+            table.call("pipe2", pair, _CLOEXEC)
+        for descriptor in (_STDOUT[0], _STDERR[0]):
+            table.call("fcntl", descriptor, _F_SETFL, _NONBLOCK)
+        table.label("worker")
+        table.call("clone", _SIGCHLD | _SET_CHILD | _CLEAR_CHILD, 0, 0, self._thread, 0, zero="in worker")
+        for descriptor in (*WORKERS_STREAMS, WORKERS_PIPES[0]):
+            table.call("close", descriptor)
+        table.label("way")
+        table.call("close", WORKERS_PIPES[1], zero="relay")
+        table.label("no relay")
+        table.call("read", _REPORT[0], pair, 1)  # end of file: it is ready, or dead
+        table.call("close", _REPORT[0])
+        ready = encode(READY, 0)
+        table.call("write", STREAM, table.put(ready), len(ready), failed="let go")
+        table.call("poll", table.put(polled(STREAM)), 1, -1, failed="runner")
+        table.leave("runner", RUNNER)
+        ours = [_STDIN[1], _GO[1]]
+        self._relay = Relay(table, STREAM, _REPORT[0], (_STDOUT[0], _STDERR[0]), ours)
+        table.leave("unstarted", UNSTARTED)
+        table.leave("running", RUNNING)
+        table.leave("ending", ENDING)
+        table.leave("ended", ENDED)
+        table.label("in worker")
+        table.call("set_robust_list", self._robust, call_table.ROBUST_HEAD_BYTES)
+        table.leave("in worker, ready", WORKER)
+        table.leave("zygote", ZYGOTE)
+        table.leave("refused", REFUSED)
+        table.leave("failed", FAILED)
+        table.label("let go")
+        table.call("exit_group", 0, zero="let go", more="let go", failed="let go")
+
+
+def _add(table: call_table.CallTable, call: tuple[str, tuple[int, ...]]) -> None:
+    table.call(call[0], *call[1])
