@@ -53,10 +53,23 @@ class Relay(Protocol):
         """See to what has happened. Returns at once."""
 
 
+class Stops(Protocol):
+    """What tells of a program's end before it is taken apart. The engine makes it; see kernel/exit_stops.py."""
+
+    def watch(self, pid: int) -> None:
+        """Have a child stop at its end, if that can be had."""
+
+    def status(self, pid: int, stop: int) -> int | None:
+        """What waitpid will say of one that has stopped, if it is about to exit."""
+
+    def let_go(self, pid: int, stop: int = 0) -> None:
+        """Let one that has stopped go on."""
+
+
 class Runner:
     """See the module's text. `on_fork` is called in every worker right after its fork, `settle` when the first is
     forked before there is a program. Without a `gate` no interpreter is held, without a `relay` no port listened on.
-    `copied` is a worker that has become the interpreter to be held already. `output` is where frames go when `stream`
+    `copied` is a worker that has become the interpreter to be held already. Without `stops` every end is waited for. `output` is where frames go when `stream`
     can only be read."""
 
     def __init__(
@@ -70,6 +83,7 @@ class Runner:
         keeping: Keeping | None = None,
         relay: Relay | None = None,
         copied: Worker | None = None,
+        stops: Stops | None = None,
     ) -> None:
         self._stream = stream
         self._output = stream if output < 0 else output
@@ -80,6 +94,8 @@ class Runner:
         self._keeping = keeping
         self._relay = relay
         self._copied = copied
+        self._stops = stops
+        self._left = 0  # the process of a program that is over, and has been left as it stopped at its end
         self._decoder = frames.Decoder(_MAX_REQUEST_BYTES)
         self._program: Program | None = None
         self._background: list[Worker] = []
@@ -188,13 +204,35 @@ class Runner:
                 return
             if pid == 0:
                 return
-            if self._program and pid == self._program.pid:
-                self._finish(status)
-            elif self._worker and pid == self._worker.pid:
-                self._worker.close()
-                self._worker = None
-            elif self._held and pid == self._held.worker.pid:
-                self._discard_held()
+            self._collect(pid, status)
+
+    def _collect(self, pid: int, status: int) -> None:
+        """See to a process that has ended, or stopped."""
+        program = self._program
+        if self._stops and os.WIFSTOPPED(status):
+            last = program is not None and program.last and pid == program.pid
+            ending = self._stops.status(pid, status) if last else None
+            if ending is None:
+                self._stops.let_go(pid, status)
+            else:
+                self._left = pid
+                self._finish(ending)
+        elif program and pid == program.pid:
+            self._finish(status)
+        elif pid == self._left:
+            self._left = 0
+        elif self._worker and pid == self._worker.pid:
+            self._worker.close()
+            self._worker = None
+        elif self._held and pid == self._held.worker.pid:
+            self._discard_held()
+
+    def _end_left(self) -> None:
+        """Let the program that is over be taken apart, and wait for that."""
+        if self._stops and self._left:
+            self._stops.let_go(self._left)
+        while self._left:
+            self._collect(*os.waitpid(-1, 0))
 
     def _finish(self, status: int) -> None:
         program, self._program = self._program, None
@@ -258,6 +296,7 @@ class Runner:
 
     def _start(self, channel: int, fields: list[tuple[str, bytes]]) -> None:
         """Write the program file and let a worker become the program."""
+        self._end_left()
         single = dict(fields)
         argv = [value for key, value in fields if key == "argv"]
         env = [value for key, value in fields if key == "env"]
@@ -276,7 +315,9 @@ class Runner:
                 worker.release(env, directory)
             else:
                 worker = self._execute(os.fsdecode(single["executable"]), argv, env, directory)
-        self._program = Program(channel, worker, int(single["cap"]))
+        self._program = Program(channel, worker, int(single["cap"]), last=single.get("last") == b"1")
+        if self._program.last and self._stops:
+            self._stops.watch(worker.pid)
 
     def _kill(self, channel: int) -> None:
         """The program is over when this is confirmed, so that the next START finds the way clear."""
@@ -293,8 +334,10 @@ class Runner:
             os.kill(-1, _signal.SIGKILL)
         except ProcessLookupError:
             pass
-        if self._program:
-            self._finish(os.waitpid(self._program.pid, 0)[1])
+        # Each that is watched stops once more at its end, and who waits for one of them waits for all its threads.
+        while self._program:
+            self._collect(*os.waitpid(-1, 0))
+        self._end_left()
 
     def _get(self, channel: int, fields: dict[str, bytes]) -> None:
         self._discard_held()  # who opens its program file waits for this very process
@@ -343,7 +386,8 @@ class Runner:
                 gate.pass_on()
             while gate.descriptor not in [descriptor for descriptor, _ in poll.poll()]:
                 os.read(self._wake, 4096)
-                if os.waitpid(worker.pid, os.WNOHANG)[0]:
+                pid, status = os.waitpid(worker.pid, os.WNOHANG)
+                if pid and self._has_ended(pid, status):
                     raise RuntimeError(f"{boot.executable} ended while it booted: {os.read(worker.stderr, 4096)!r}")
             gate.arrive()
         held = Held(worker, boot.argv, boot.path, gate)
@@ -363,12 +407,20 @@ class Runner:
         except OSError:
             self._discard_held()
             try:
-                os.waitpid(held.worker.pid, 0)  # until then it has the file open, which takes up room
+                while not self._has_ended(*os.waitpid(held.worker.pid, 0)):
+                    pass  # until then it has the file open, which takes up room
             except ChildProcessError:
                 pass  # it was reaped before
             raise
         self._held = None
         return held.worker
+
+    def _has_ended(self, pid: int, status: int) -> bool:
+        """Whether one that waitpid told of has. One that has only stopped goes on."""
+        if self._stops and os.WIFSTOPPED(status):
+            self._stops.let_go(pid, status)
+            return False
+        return True
 
     def _discard_held(self) -> None:
         """The request needs another interpreter, or a file of that name."""

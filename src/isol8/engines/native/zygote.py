@@ -31,7 +31,7 @@ from isol8.engines.native.copying.asking import ask
 from isol8.engines.native.ending import Ending
 from isol8.engines.native.rehearsal import rehearse
 from isol8.engines.native.traces import Traces, start_afresh
-from isol8.kernel import gates, landlock, memory, mounts, namespaces, privileges, seccomp, user_namespaces
+from isol8.kernel import exit_stops, gates, landlock, memory, mounts, namespaces, privileges, seccomp, user_namespaces
 from isol8.runner.frames import unpack_fields
 from isol8.runner.holding import Boot
 from isol8.runner.loop import Runner
@@ -262,7 +262,10 @@ def _become_sandbox(request: _Request, means: _Means, traces: Traces) -> NoRetur
         set_oom_score(b"0")
         os.chdir("/sandbox")
         gate = _gate(request, means)
+        stops = exit_stops.ExitStops()
         copied = _copy(request, means, gate)
+        if copied:
+            stops.watch(copied.pid)  # it has rules of its own: whoever has none may do that, and nobody else
         for descriptor in request.cgroups:
             os.close(descriptor)
         _become_user(request)
@@ -283,6 +286,7 @@ def _become_sandbox(request: _Request, means: _Means, traces: Traces) -> NoRetur
             lambda: _in_worker(request, written, traces),
             gate,
             copied=copied,
+            stops=stops,
             settle=lambda: _settle(request, means),
         ).serve()
     except BrokenPipeError:
