@@ -12,7 +12,7 @@ from __future__ import annotations
 import ctypes
 import os
 
-from isol8.kernel.seccomp_policy import TRACE_DETACH, TRACE_EXIT, TRACE_GET_EVENT_MESSAGE, TRACE_PEEK_USER, TRACE_SEIZE
+from isol8.kernel import seccomp_policy as policy
 from isol8.kernel.syscalls import MACHINE, syscall
 
 _EVENT_EXIT = 6
@@ -32,7 +32,7 @@ class ExitStops:
         if pid == self._watched or MACHINE != "x86_64":
             return
         try:
-            syscall("ptrace", TRACE_SEIZE, pid, 0, TRACE_EXIT)
+            syscall("ptrace", policy.TRACE_SEIZE, pid, 0, policy.TRACE_EXIT)
         except OSError:
             return  # it has ended, it has signed its own rights away, or nobody may trace here
         self._watched = pid
@@ -47,9 +47,9 @@ class ExitStops:
         if stop >> 16 != _EVENT_EXIT:
             return None
         try:
-            if _word(TRACE_PEEK_USER, pid, _ORIG_RAX) != _EXIT_GROUP:
+            if _word(policy.TRACE_PEEK_USER, pid, _ORIG_RAX) != _EXIT_GROUP:
                 return None
-            status = _word(TRACE_GET_EVENT_MESSAGE, pid, 0)
+            status = _word(policy.TRACE_GET_EVENT_MESSAGE, pid, 0)
         except ProcessLookupError:
             return None  # it was killed meanwhile
         return status if os.WIFEXITED(status) else None
@@ -58,9 +58,9 @@ class ExitStops:
         """Let who has stopped go on, with the signal that it stopped for, and watch it no longer."""
         signal = 0 if stop >> 16 else os.WSTOPSIG(stop)
         try:
-            syscall("ptrace", TRACE_DETACH, pid, 0, signal)
+            syscall("ptrace", policy.TRACE_DETACH, pid, 0, signal)
         except ProcessLookupError:
-            pass  # it was killed meanwhile
+            return  # it was killed meanwhile
 
 
 def _word(request: int, pid: int, address: int) -> int:

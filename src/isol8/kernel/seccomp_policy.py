@@ -146,8 +146,8 @@ RUNNER_PID = 1
 # fanotify_mark(2), FAN_MARK_REMOVE and nothing else: a runner takes its gate away. No program has a group to mark for.
 MARK_REMOVE = 0x2
 
-# ptrace(2), to learn of a program's end (exit_stops.py): to take up, for that alone, the first process after the runner,
-# which is the program; and what only the tracer of a process that has stopped can do. A program is nobody's tracer.
+# ptrace(2), to learn of a program's end (exit_stops.py): for that alone, the taking up of the first process after the
+# runner, which is the program; and what only the tracer of a process that has stopped can do.
 TRACE_SEIZE, TRACE_EXIT, FIRST_PID = 0x4206, 0x40, 2
 TRACE_PEEK_USER, TRACE_DETACH, TRACE_GET_EVENT_MESSAGE = 3, 17, 0x4201
 

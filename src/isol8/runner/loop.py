@@ -19,6 +19,7 @@ import os
 import select
 
 from isol8.runner import frames
+from isol8.runner.ends import Ends
 from isol8.runner.files import Upload, read_chunks, write_file
 from isol8.runner.frames import encode, unpack_fields
 from isol8.runner.holding import HOME, Held
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import NoReturn, Protocol
 
+    from isol8.runner.ends import Stops
     from isol8.runner.holding import Boot, Gate
     from isol8.runner.resumption import Keeping
 else:
@@ -53,24 +55,11 @@ class Relay(Protocol):
         """See to what has happened. Returns at once."""
 
 
-class Stops(Protocol):
-    """What tells of a program's end before it is taken apart. The engine makes it; see kernel/exit_stops.py."""
-
-    def watch(self, pid: int) -> None:
-        """Have a child stop at its end, if that can be had."""
-
-    def status(self, pid: int, stop: int) -> int | None:
-        """What waitpid will say of one that has stopped, if it is about to exit."""
-
-    def let_go(self, pid: int, stop: int = 0) -> None:
-        """Let one that has stopped go on."""
-
-
 class Runner:
     """See the module's text. `on_fork` is called in every worker right after its fork, `settle` when the first is
     forked before there is a program. Without a `gate` no interpreter is held, without a `relay` no port listened on.
-    `copied` is a worker that has become the interpreter to be held already. Without `stops` every end is waited for. `output` is where frames go when `stream`
-    can only be read."""
+    `copied` is a worker that has become the interpreter to be held already. `output` is where frames go when `stream`
+    can only be read. Without `stops` the end of every program is waited for; see ends.py."""
 
     def __init__(
         self,
@@ -94,8 +83,7 @@ class Runner:
         self._keeping = keeping
         self._relay = relay
         self._copied = copied
-        self._stops = stops
-        self._left = 0  # the process of a program that is over, and has been left as it stopped at its end
+        self._ends = Ends(stops)
         self._decoder = frames.Decoder(_MAX_REQUEST_BYTES)
         self._program: Program | None = None
         self._background: list[Worker] = []
@@ -196,43 +184,31 @@ class Runner:
             self._background.remove(worker)
 
     def _reap(self) -> None:
-        """Collect every process that has ended; the main one ends the execution."""
-        while True:
-            try:
-                pid, status = os.waitpid(-1, os.WNOHANG)
-            except ChildProcessError:
-                return
-            if pid == 0:
-                return
-            self._collect(pid, status)
+        """Collect every process that has ended."""
+        while self._collect():
+            pass
 
-    def _collect(self, pid: int, status: int) -> None:
-        """See to a process that has ended, or stopped."""
-        program = self._program
-        if self._stops and os.WIFSTOPPED(status):
-            last = program is not None and program.last and pid == program.pid
-            ending = self._stops.status(pid, status) if last else None
-            if ending is None:
-                self._stops.let_go(pid, status)
-            else:
-                self._left = pid
-                self._finish(ending)
-        elif program and pid == program.pid:
+    def _collect(self, *, wait: bool = False) -> bool:
+        """Collect one, if there is one; the main one ends the execution."""
+        last = self._program.pid if self._program and self._program.last else 0
+        ended = self._ends.next(last, wait=wait)
+        if ended is None:
+            return False
+        pid, status = ended
+        if self._program and pid == self._program.pid:
             self._finish(status)
-        elif pid == self._left:
-            self._left = 0
         elif self._worker and pid == self._worker.pid:
             self._worker.close()
             self._worker = None
         elif self._held and pid == self._held.worker.pid:
             self._discard_held()
+        return True
 
     def _end_left(self) -> None:
-        """Let the program that is over be taken apart, and wait for that."""
-        if self._stops and self._left:
-            self._stops.let_go(self._left)
-        while self._left:
-            self._collect(*os.waitpid(-1, 0))
+        """Have the program that is over taken apart, and wait for that."""
+        self._ends.take_left_apart()
+        while self._ends.left:
+            self._collect(wait=True)
 
     def _finish(self, status: int) -> None:
         program, self._program = self._program, None
@@ -316,8 +292,8 @@ class Runner:
             else:
                 worker = self._execute(os.fsdecode(single["executable"]), argv, env, directory)
         self._program = Program(channel, worker, int(single["cap"]), last=single.get("last") == b"1")
-        if self._program.last and self._stops:
-            self._stops.watch(worker.pid)
+        if self._program.last:
+            self._ends.watch(worker.pid)
 
     def _kill(self, channel: int) -> None:
         """The program is over when this is confirmed, so that the next START finds the way clear."""
@@ -334,9 +310,9 @@ class Runner:
             os.kill(-1, _signal.SIGKILL)
         except ProcessLookupError:
             pass
-        # Each that is watched stops once more at its end, and who waits for one of them waits for all its threads.
+        # Not for this one alone: those that it has made be watched stop at their ends, and may keep it from its own.
         while self._program:
-            self._collect(*os.waitpid(-1, 0))
+            self._collect(wait=True)
         self._end_left()
 
     def _get(self, channel: int, fields: dict[str, bytes]) -> None:
@@ -386,8 +362,7 @@ class Runner:
                 gate.pass_on()
             while gate.descriptor not in [descriptor for descriptor, _ in poll.poll()]:
                 os.read(self._wake, 4096)
-                pid, status = os.waitpid(worker.pid, os.WNOHANG)
-                if pid and self._has_ended(pid, status):
+                if self._ends.of(worker.pid):
                     raise RuntimeError(f"{boot.executable} ended while it booted: {os.read(worker.stderr, 4096)!r}")
             gate.arrive()
         held = Held(worker, boot.argv, boot.path, gate)
@@ -407,20 +382,12 @@ class Runner:
         except OSError:
             self._discard_held()
             try:
-                while not self._has_ended(*os.waitpid(held.worker.pid, 0)):
-                    pass  # until then it has the file open, which takes up room
+                self._ends.of(held.worker.pid, wait=True)  # until then it has the file open, which takes up room
             except ChildProcessError:
                 pass  # it was reaped before
             raise
         self._held = None
         return held.worker
-
-    def _has_ended(self, pid: int, status: int) -> bool:
-        """Whether one that waitpid told of has. One that has only stopped goes on."""
-        if self._stops and os.WIFSTOPPED(status):
-            self._stops.let_go(pid, status)
-            return False
-        return True
 
     def _discard_held(self) -> None:
         """The request needs another interpreter, or a file of that name."""

@@ -263,9 +263,7 @@ def _become_sandbox(request: _Request, means: _Means, traces: Traces) -> NoRetur
         os.chdir("/sandbox")
         gate = _gate(request, means)
         stops = exit_stops.ExitStops()
-        copied = _copy(request, means, gate)
-        if copied:
-            stops.watch(copied.pid)  # it has rules of its own: whoever has none may do that, and nobody else
+        copied = _copy(request, means, gate, stops)
         for descriptor in request.cgroups:
             os.close(descriptor)
         _become_user(request)
@@ -325,7 +323,7 @@ def _settle(request: _Request, means: _Means) -> None:
         memory.populate(means.runner_writes)
 
 
-def _copy(request: _Request, means: _Means, gate: gates.Gate | None) -> Worker | None:
+def _copy(request: _Request, means: _Means, gate: gates.Gate | None, stops: exit_stops.ExitStops) -> Worker | None:
     """A copy of the interpreter that is to wait at the gate. None: it must boot."""
     if request.template < 0:
         return None
@@ -336,7 +334,9 @@ def _copy(request: _Request, means: _Means, gate: gates.Gate | None) -> Worker |
     except OSError as error:
         os.write(2, f"sandbox: {error}\n".encode())
     os.close(request.template)
-    if copied is None:
+    if copied:
+        stops.watch(copied.pid)  # it has rules of its own: who has some may not do that any more
+    else:
         os.write(2, b"sandbox: the interpreter could not be copied, and boots\n")
     return copied
 
