@@ -138,10 +138,11 @@ async def test_tracing_is_of_no_use_to_a_program(lab: Lab, held: bool, last: boo
 async def test_one_that_is_kept_from_its_end_is_killed_like_any_other(lab: Lab) -> None:
     """By its own child, which has it stop there."""
     sandbox = await lab.create()
-    keep = SELF_MADE.replace("20", "1") + (
+    keep = SELF_MADE.replace("range(20)", "range(1)") + (
         "ready, go = os.pipe()\n"
         "if os.fork() == 0:\n"
-        "    print(libc.ptrace(0x4206, 2, 0, 0x40), flush=True)\n"
+        "    while libc.ptrace(0x4206, 2, 0, 0x40): time.sleep(0.01)\n"
+        "    print('taken up', flush=True)\n"
         "    os.close(go)\n"
         "    time.sleep(3600)\n"
         "os.close(go); os.read(ready, 1); os._exit(0)"
@@ -149,7 +150,7 @@ async def test_one_that_is_kept_from_its_end_is_killed_like_any_other(lab: Lab) 
     running = asyncio.create_task(python(sandbox, keep, last=True))
     await asyncio.to_thread(machine.until, lambda: "t" in _left(lab, sandbox), lambda: str(_left(lab, sandbox)))
     await sandbox.kill()
-    assert await running == (0, "0\n")
+    assert await running == (0, "taken up\n")
     await _until_left(lab, sandbox, [])
 
 

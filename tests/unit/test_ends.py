@@ -17,7 +17,9 @@ from isol8.runner.ends import Ends
 PATIENCE_S = 120.0
 HEAD = "import ctypes, os, signal, sys, threading, time\nlibc = ctypes.CDLL(None)\nos.read(0, 1)\n"
 # exit(2) of the first thread alone; the others go on.
-LEAVES = "def go_on():\n    time.sleep(0.2)\n    os._exit(6)\nthreading.Thread(target=go_on).start()\nlibc.syscall(60, 3)"
+LEAVES = (
+    "def go_on():\n    time.sleep(0.2)\n    os._exit(6)\nthreading.Thread(target=go_on).start()\nlibc.syscall(60, 3)"
+)
 # (program, whether its end is told of early)
 PROGRAMS = {
     "nothing": ("os._exit(0)", True),

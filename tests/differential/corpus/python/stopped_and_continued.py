@@ -31,7 +31,6 @@ if child == 0:
 for _ in range(3):
     print(os.WSTOPSIG(os.waitpid(child, os.WUNTRACED)[1]))
     os.kill(child, signal.SIGCONT)
-    print(os.WIFCONTINUED(os.waitpid(child, os.WCONTINUED)[1]))
 os.kill(child, signal.SIGKILL)
 while os.WIFSTOPPED(status := os.waitpid(child, os.WUNTRACED)[1]):
     pass
