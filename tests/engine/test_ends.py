@@ -56,7 +56,7 @@ def _left(lab: Lab, sandbox: Sandbox) -> list[str]:
     """The states of all processes in a sandbox but its runner."""
     group = lab.engine._groups[sandbox.id]
     assert group
-    runner, *others = Path(group.directories[0], "cgroup.procs").read_text().split()
+    _, *others = Path(group.directories[0], "cgroup.procs").read_text().split()
     return [Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] for pid in others]
 
 

@@ -20,6 +20,14 @@ HEAD = "import ctypes, os, signal, sys, threading, time\nlibc = ctypes.CDLL(None
 LEAVES = (
     "def go_on():\n    time.sleep(0.2)\n    os._exit(6)\nthreading.Thread(target=go_on).start()\nlibc.syscall(60, 3)"
 )
+STOPS = """
+if (child := os.fork()) == 0:
+    while ' T ' not in open(f'/proc/{os.getppid()}/stat').read(): time.sleep(0.01)
+    os.kill(os.getppid(), signal.SIGCONT)
+    os._exit(0)
+os.kill(os.getpid(), signal.SIGSTOP)
+os._exit(13)
+"""
 # (program, whether its end is told of early)
 PROGRAMS = {
     "nothing": ("os._exit(0)", True),
@@ -40,15 +48,7 @@ PROGRAMS = {
     "a fault": ("libc.memset(0, 0, 1)", False),
     "after a signal": ("signal.signal(10, print)\nos.kill(os.getpid(), 10)\nos._exit(8)", False),
     "after children": ("for _ in range(9): os.fork() or os._exit(0)\nos._exit(8)", False),
-    "after a stop": (
-        "if (child := os.fork()) == 0:\n"
-        "    while ' T ' not in open(f'/proc/{os.getppid()}/stat').read(): time.sleep(0.01)\n"
-        "    os.kill(os.getppid(), signal.SIGCONT)\n"
-        "    os._exit(0)\n"
-        "os.kill(os.getpid(), signal.SIGSTOP)\n"
-        "os._exit(13)",
-        False,
-    ),
+    "after a stop": (STOPS, False),
 }
 # Children and a thread that are made with CLONE_PTRACE, and so watched; some of them stay.
 WATCHED = """
