@@ -37,15 +37,15 @@ class Lab:
         )
 
 
-async def python(sandbox: Sandbox, source: str, output_bytes: int = 1 << 20) -> tuple[int, str]:
+async def python(sandbox: Sandbox, source: str, output_bytes: int = 1 << 20, *, last: bool = False) -> tuple[int, str]:
     """Run a program; its exit code, and its stdout and stderr one after the other."""
-    return await output(sandbox, python_plan(source, "/usr/bin/python3"), output_bytes)
+    return await output(sandbox, python_plan(source, "/usr/bin/python3"), output_bytes, last=last)
 
 
-async def output(sandbox: Sandbox, plan: Plan, output_bytes: int = 1 << 20) -> tuple[int, str]:
+async def output(sandbox: Sandbox, plan: Plan, output_bytes: int = 1 << 20, *, last: bool = False) -> tuple[int, str]:
     """The same of a program that is laid out."""
     said = {"stdout": b"", "stderr": b""}
-    async for event in sandbox.run(plan, stdin=b"", output_bytes=output_bytes):
+    async for event in sandbox.run(plan, stdin=b"", output_bytes=output_bytes, last=last):
         if isinstance(event, Exit):
             return event.code, (said["stdout"] + said["stderr"]).decode()
         said[event.stream] += event.data

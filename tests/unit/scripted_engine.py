@@ -47,9 +47,12 @@ class ScriptedSandbox(Sandbox):
         if self.dead:
             raise EngineFailure("the sandbox ended")
 
-    async def run(self, plan: Plan, *, stdin: Content, output_bytes: int) -> AsyncGenerator[Chunk | Exit, None]:
+    async def run(
+        self, plan: Plan, *, stdin: Content, output_bytes: int, last: bool = False
+    ) -> AsyncGenerator[Chunk | Exit, None]:
         self._check()
         self.plans.append(plan)
+        self.engine.last.append((bytes(plan.source), last))
         self.engine.running += 1
         self._stop.clear()
         try:
@@ -122,6 +125,7 @@ class ScriptedEngine:
         self.making = 0
         self.most_making = 0
         self.running = 0
+        self.last: list[tuple[bytes, bool]] = []  # of every program, whether it was said to be its sandbox's last
         self.closed = False
         self.keeps = True  # its sandboxes may outlive a crash
         self.deaf = False  # its sandboxes do not answer to `kill`

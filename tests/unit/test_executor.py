@@ -163,6 +163,12 @@ async def test_the_set_up_script_comes_first(service: Service, engine: ScriptedE
     assert (result.stdout, result.stderr) == ("x\n", "")
 
 
+async def test_only_a_program_whose_sandbox_is_given_up_is_the_last(service: Service, engine: ScriptedEngine) -> None:
+    await execute(service, "out x", setupScript="out quiet")
+    await execute(service, "out y", "s", setupScript="out quiet")
+    assert engine.last == [(b"out quiet", False), (b"out x", True), (b"out quiet", False), (b"out y", False)]
+
+
 async def test_a_failing_set_up_script_says_why(service: Service) -> None:
     with pytest.raises(SetupFailed) as raised:
         await execute(

@@ -20,6 +20,7 @@ _MODULES = (
     "isol8.runner.resumption",
     "isol8.runner.relay",
     "isol8.runner.stamps",
+    "isol8.runner.ends",
     "isol8.runner.holding",
     "isol8.runner.loop",
     "isol8.engines.inside",

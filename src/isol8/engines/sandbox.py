@@ -60,9 +60,12 @@ class Sandbox:
         """End the stream, and with it the runner. For engines; everyone else destroys. Idempotent."""
         self._connection.close()
 
-    async def run(self, plan: Plan, *, stdin: Content, output_bytes: int) -> AsyncGenerator[Chunk | Exit, None]:
+    async def run(
+        self, plan: Plan, *, stdin: Content, output_bytes: int, last: bool = False
+    ) -> AsyncGenerator[Chunk | Exit, None]:
         """Start the program; yields what it writes and ends with exactly one Exit. The runner stops relaying
         a stream after `output_bytes` + 1 bytes (so that the caller can tell) and reads the rest away.
+        `last`: none will be run after it, so that Exit may come while the kernel still has its memory, ports and locks.
         One at a time. Closing the iterator early does not kill the program: use `kill`.
 
         Raises InvalidRequest or SandboxFull when the program file cannot be written.
@@ -72,9 +75,9 @@ class Sandbox:
         left, counted = dict.fromkeys(_STREAMS, output_bytes + 1), False
         try:
             if len(stdin) <= frames.CHUNK_BYTES:
-                self._connection.send(_start(number, plan, output_bytes) + _stdin(number, stdin))
+                self._connection.send(_start(number, plan, output_bytes, last) + _stdin(number, stdin))
             else:
-                self._connection.send(_start(number, plan, output_bytes))
+                self._connection.send(_start(number, plan, output_bytes, last))
                 feeding = asyncio.create_task(self._feed(number, stdin))
             while True:
                 kind, payload = await channel.take()
@@ -218,7 +221,7 @@ def failure(payload: bytes, path: str) -> Isol8Error:
     return EngineFailure(f"the sandbox could not handle {path}")
 
 
-def _start(number: int, plan: Plan, output_bytes: int) -> bytes:
+def _start(number: int, plan: Plan, output_bytes: int, last: bool) -> bytes:
     fields: list[tuple[str, Content]] = [
         ("executable", plan.executable.encode()),
         ("path", plan.path.encode()),
@@ -226,6 +229,7 @@ def _start(number: int, plan: Plan, output_bytes: int) -> bytes:
         ("cwd", plan.workdir.encode()),
         ("warm", b"1" if plan.warm else b"0"),
         ("cap", str(output_bytes).encode()),
+        ("last", b"1" if last else b"0"),
         *(("argv", value.encode()) for value in plan.argv),
         *(("env", f"{name}={value}".encode()) for name, value in plan.env.items()),
     ]

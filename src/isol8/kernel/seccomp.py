@@ -90,6 +90,20 @@ def _mark_rule() -> Block:
     return [_argument(1), *_when_equal(policy.MARK_REMOVE, _answer(_ALLOW)), *_answer(_EPERM)]
 
 
+def _trace_rule() -> Block:
+    seize = [
+        _argument(1),
+        *_when_equal(
+            policy.FIRST_PID, [_argument(3), *_when_equal(policy.TRACE_EXIT, _answer(_ALLOW)), *_answer(_EPERM)]
+        ),
+        *_answer(_EPERM),
+    ]
+    block = [_argument(0), *_when_equal(policy.TRACE_SEIZE, seize)]
+    for request in (policy.TRACE_PEEK_USER, policy.TRACE_DETACH, policy.TRACE_GET_EVENT_MESSAGE):
+        block += _when_equal(request, _answer(_ALLOW))
+    return block + _answer(_EPERM)
+
+
 _RULES = {
     "clone": _clone_rule,
     # Its flags lie in memory, where a filter cannot look; libc falls back to clone.
@@ -99,6 +113,7 @@ _RULES = {
     "ioctl": _ioctl_rule,
     "prlimit64": _prlimit_rule,
     "fanotify_mark": _mark_rule,
+    "ptrace": _trace_rule,
 }
 
 

@@ -122,7 +122,7 @@ ALLOWED: tuple[tuple[str, str], ...] = (
 )
 
 # Decided by their arguments in `seccomp.py`, or answered specially.
-CONDITIONAL_NAMES = ("clone", "clone3", "socket", "personality", "ioctl", "prlimit64", "fanotify_mark")
+CONDITIONAL_NAMES = ("clone", "clone3", "socket", "personality", "ioctl", "prlimit64", "fanotify_mark", "ptrace")
 
 # socket(2) families: local; IPv4 and IPv6, with the protocols that programs speak (the usual one of a type, ICMP, TCP,
 # UDP, ICMPv6), not those whose kernel module a mere socket would load (SCTP, DCCP, L2TP), and with types below 4, that
@@ -145,6 +145,11 @@ RUNNER_PID = 1
 
 # fanotify_mark(2), FAN_MARK_REMOVE and nothing else: a runner takes its gate away. No program has a group to mark for.
 MARK_REMOVE = 0x2
+
+# ptrace(2), to learn of a program's end (exit_stops.py): for that alone, the taking up of the first process after the
+# runner, which is the program; and what only the tracer of a process that has stopped can do.
+TRACE_SEIZE, TRACE_EXIT, FIRST_PID = 0x4206, 0x40, 2
+TRACE_PEEK_USER, TRACE_DETACH, TRACE_GET_EVENT_MESSAGE = 3, 17, 0x4201
 
 # clone(2) flags that make namespaces: user, mount, cgroup, uts, ipc, pid, net, time.
 NAMESPACE_FLAGS = 0x10000000 | 0x00020000 | 0x02000000 | 0x04000000 | 0x08000000 | 0x20000000 | 0x40000000 | 0x00000080

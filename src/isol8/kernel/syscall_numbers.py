@@ -183,6 +183,7 @@ NUMBERS: dict[str, tuple[int | None, int | None]] = {
     "prlimit64": (302, 261),
     "process_madvise": (440, 440),
     "pselect6": (270, 72),
+    "ptrace": (101, 117),
     "pwrite64": (18, 68),
     "pwritev": (296, 70),
     "pwritev2": (328, 287),

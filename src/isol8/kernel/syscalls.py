@@ -14,6 +14,7 @@ _COLUMN = {"x86_64": 0, "aarch64": 1}
 _NUMBERS = {
     "clone": (56, 220),
     "pivot_root": (155, 41),
+    "ptrace": (101, 117),
     "capset": (126, 91),
     "rt_sigaction": (13, 134),
     "fanotify_init": (300, 262),

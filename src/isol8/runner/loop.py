@@ -19,6 +19,7 @@ import os
 import select
 
 from isol8.runner import frames
+from isol8.runner.ends import Ends
 from isol8.runner.files import Upload, read_chunks, write_file
 from isol8.runner.frames import encode, unpack_fields
 from isol8.runner.holding import HOME, Held
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import NoReturn, Protocol
 
+    from isol8.runner.ends import Stops
     from isol8.runner.holding import Boot, Gate
     from isol8.runner.resumption import Keeping
 else:
@@ -57,7 +59,8 @@ class Runner:
     """See the module's text. `on_fork` is called in every worker right after its fork, `settle` when the first is
     forked before there is a program. Without a `gate` no interpreter is held, without a `relay` no port listened on.
     `copied` is a worker that has become the interpreter to be held already. With what has `begun` before, the server
-    has been told READY. `output` is where frames go when `stream` can only be read."""
+    has been told READY. `output` is where frames go when `stream` can only be read. Without `stops` the end of every
+    program is waited for; see ends.py."""
 
     def __init__(
         self,
@@ -71,6 +74,7 @@ class Runner:
         relay: Relay | None = None,
         copied: Worker | None = None,
         begun: Begun | None = None,
+        stops: Stops | None = None,
     ) -> None:
         self._stream = stream
         self._output = stream if output < 0 else output
@@ -81,6 +85,7 @@ class Runner:
         self._keeping = keeping
         self._relay = relay
         self._copied = copied
+        self._ends = Ends(stops)
         self._decoder = frames.Decoder(_MAX_REQUEST_BYTES)
         self._begun = begun
         self._program = begun.program if begun else None
@@ -190,21 +195,31 @@ class Runner:
             self._background.remove(worker)
 
     def _reap(self) -> None:
-        """Collect every process that has ended; the main one ends the execution."""
-        while True:
-            try:
-                pid, status = os.waitpid(-1, os.WNOHANG)
-            except ChildProcessError:
-                return
-            if pid == 0:
-                return
-            if self._program and pid == self._program.pid:
-                self._finish(status)
-            elif self._worker and pid == self._worker.pid:
-                self._worker.close()
-                self._worker = None
-            elif self._held and pid == self._held.worker.pid:
-                self._discard_held()
+        """Collect every process that has ended."""
+        while self._collect():
+            pass
+
+    def _collect(self, *, wait: bool = False) -> bool:
+        """Collect one, if there is one; the main one ends the execution."""
+        last = self._program.pid if self._program and self._program.last else 0
+        ended = self._ends.next(last, wait=wait)
+        if ended is None:
+            return False
+        pid, status = ended
+        if self._program and pid == self._program.pid:
+            self._finish(status)
+        elif self._worker and pid == self._worker.pid:
+            self._worker.close()
+            self._worker = None
+        elif self._held and pid == self._held.worker.pid:
+            self._discard_held()
+        return True
+
+    def _end_left(self) -> None:
+        """Have the program that is over taken apart, and wait for that."""
+        self._ends.take_left_apart()
+        while self._ends.left:
+            self._collect(wait=True)
 
     def _finish(self, status: int) -> None:
         program, self._program = self._program, None
@@ -268,6 +283,7 @@ class Runner:
 
     def _start(self, channel: int, fields: list[tuple[str, bytes]]) -> None:
         """Write the program file and let a worker become the program."""
+        self._end_left()
         single = dict(fields)
         argv = [value for key, value in fields if key == "argv"]
         env = [value for key, value in fields if key == "env"]
@@ -286,7 +302,9 @@ class Runner:
                 worker.release(env, directory)
             else:
                 worker = self._execute(os.fsdecode(single["executable"]), argv, env, directory)
-        self._program = Program(channel, worker, int(single["cap"]))
+        self._program = Program(channel, worker, int(single["cap"]), last=single.get("last") == b"1")
+        if self._program.last:
+            self._ends.watch(worker.pid)
 
     def _kill(self, channel: int) -> None:
         """The program is over when this is confirmed, so that the next START finds the way clear."""
@@ -303,8 +321,10 @@ class Runner:
             os.kill(-1, _signal.SIGKILL)
         except ProcessLookupError:
             pass
-        if self._program:
-            self._finish(os.waitpid(self._program.pid, 0)[1])
+        # Not for this one alone: those that it has made be watched stop at their ends, and may keep it from its own.
+        while self._program:
+            self._collect(wait=True)
+        self._end_left()
 
     def _get(self, channel: int, fields: dict[str, bytes]) -> None:
         self._discard_held()  # who opens its program file waits for this very process
@@ -353,7 +373,7 @@ class Runner:
                 gate.pass_on()
             while gate.descriptor not in [descriptor for descriptor, _ in poll.poll()]:
                 os.read(self._wake, 4096)
-                if os.waitpid(worker.pid, os.WNOHANG)[0]:
+                if self._ends.of(worker.pid):
                     raise RuntimeError(f"{boot.executable} ended while it booted: {os.read(worker.stderr, 4096)!r}")
             gate.arrive()
         held = Held(worker, boot.argv, boot.path, gate)
@@ -373,7 +393,7 @@ class Runner:
         except OSError:
             self._discard_held()
             try:
-                os.waitpid(held.worker.pid, 0)  # until then it has the file open, which takes up room
+                self._ends.of(held.worker.pid, wait=True)  # until then it has the file open, which takes up room
             except ChildProcessError:
                 pass  # it was reaped before
             raise

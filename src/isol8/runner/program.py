@@ -14,10 +14,11 @@ _DRAIN_BYTES = 1024 * 1024
 
 
 class Program:
-    """A worker that has become the program of an execution."""
+    """A worker that has become the program of an execution. `last`: no other will come after it in this sandbox."""
 
-    def __init__(self, channel: int, worker: Worker, output_bytes: int) -> None:
+    def __init__(self, channel: int, worker: Worker, output_bytes: int, *, last: bool) -> None:
         self.channel = channel
+        self.last = last
         self.pid = worker.pid
         self._worker = worker
         self._stdin = bytearray()

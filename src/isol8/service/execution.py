@@ -173,7 +173,9 @@ class Execution:
         self._lease.running = True
         with Deadline(command.timeout_ms, sandbox, self._engine, self._tasks) as deadline:
             try:
-                running = sandbox.run(plan, stdin=command.stdin, output_bytes=command.output_bytes)
+                running = sandbox.run(
+                    plan, stdin=command.stdin, output_bytes=command.output_bytes, last=self._lease.once
+                )
                 async with aclosing(running) as items:
                     async for item in items:
                         if isinstance(item, Exit):

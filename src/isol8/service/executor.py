@@ -105,7 +105,7 @@ class Executor:
                 undo.callback(self._admission.leave)
                 phases.end("queue")
                 sandbox = await self._make(await installation.prepare(spec, None))
-                lease = Lease(sandbox, lambda running: self._discard(sandbox))
+                lease = Lease(sandbox, lambda running: self._discard(sandbox), once=True)
             else:
                 lease = await self._lease_session(spec, installation, caller, session_id, phases, undo)
             return lease.and_then(undo.pop_all().close)

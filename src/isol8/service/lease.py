@@ -11,7 +11,8 @@ class Lease:
     """A sandbox that is the holder's alone, until it calls `release`.
 
     `running` is the holder's to set: whether a program may still run in the sandbox when it is released. `check` raises
-    what the caller should be told if the sandbox was taken away, and does nothing if it was not.
+    what the caller should be told if the sandbox was taken away, and does nothing if it was not. `once`: the sandbox
+    ends with it.
     """
 
     def __init__(
@@ -20,10 +21,13 @@ class Lease:
         give_back: Callable[[bool], None],
         check: Callable[[], None] = lambda: None,
         warnings: tuple[str, ...] = (),
+        *,
+        once: bool = False,
     ) -> None:
         self.sandbox = sandbox
         self.check = check
         self.warnings = warnings
+        self.once = once
         self.running = False
         self._give_back = give_back
         self._afterwards: Callable[[], None] = lambda: None

@@ -84,7 +84,7 @@ class First:
             worker.unblock()
             return Begun(worker)
         worker.go = worker.stdin = -1
-        program = Program(self._relay.channel(), worker, self._relay.cap())
+        program = Program(self._relay.channel(), worker, self._relay.cap(), last=False)
         return Begun(None, program, self._relay.status() if who == ENDING else None)
 
     def forget(self) -> None:

@@ -46,7 +46,7 @@ from isol8.engines.native.first import (
 from isol8.engines.native.rehearsal import rehearse
 from isol8.engines.native.request import OWN_ARGUMENTS, PROGRAM, Request, descriptors_in
 from isol8.engines.native.traces import Traces, start_afresh
-from isol8.kernel import gates, landlock, memory, mounts, namespaces, privileges, seccomp, user_namespaces
+from isol8.kernel import exit_stops, gates, landlock, memory, mounts, namespaces, privileges, seccomp, user_namespaces
 from isol8.runner.direct import wait_for_start
 from isol8.runner.frames import READY, encode
 from isol8.runner.holding import Boot
@@ -262,7 +262,8 @@ def _become_sandbox(request: Request, means: _Means, traces: Traces) -> NoReturn
         set_oom_score(b"0")
         os.chdir("/sandbox")
         gate = _gate(request, means)
-        copied = _copy(request, means, gate)
+        stops = exit_stops.ExitStops()
+        copied = _copy(request, means, gate, stops)
         for descriptor in request.cgroups:
             os.close(descriptor)
         _become_user(request)
@@ -276,7 +277,7 @@ def _become_sandbox(request: Request, means: _Means, traces: Traces) -> NoReturn
             seccomp.load_filter(means.filter)
         # The namespace protects process 1 from signals it has no handler for; the interpreter sets one for this.
         _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
-        _serve_as_runner(request, means, traces, request.stream, gate, copied)
+        _serve_as_runner(request, means, traces, request.stream, stops, gate, copied)
     except BrokenPipeError:
         os._exit(0)  # the server let go of the sandbox
     except Exception as error:  # noqa: BLE001 - the log must have it, and no frame of ours may go on
@@ -294,7 +295,7 @@ def _come_back(who: int, first: First, request: Request, means: _Means, traces: 
         _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
         if who == UNSTARTED:
             os.write(STREAM, encode(READY, 0))  # the worker may have ended before it did
-        _serve_as_runner(request, means, traces, STREAM, begun=first.begun(who))
+        _serve_as_runner(request, means, traces, STREAM, exit_stops.ExitStops(), begun=first.begun(who))
     except BrokenPipeError:
         os._exit(0)  # the server let go of the sandbox
     except Exception as error:  # noqa: BLE001 - as in _become_sandbox
@@ -316,6 +317,7 @@ def _serve_as_runner(
     means: _Means,
     traces: Traces,
     stream: int,
+    stops: exit_stops.ExitStops,
     gate: gates.Gate | None = None,
     copied: Worker | None = None,
     begun: Begun | None = None,
@@ -328,6 +330,7 @@ def _serve_as_runner(
         gate,
         copied=copied,
         begun=begun,
+        stops=stops,
         settle=lambda: _settle(request, means),
     ).serve()
 
@@ -366,7 +369,7 @@ def _settle(request: Request, means: _Means) -> None:
         memory.populate(means.runner_writes)
 
 
-def _copy(request: Request, means: _Means, gate: gates.Gate | None) -> Worker | None:
+def _copy(request: Request, means: _Means, gate: gates.Gate | None, stops: exit_stops.ExitStops) -> Worker | None:
     """A copy of the interpreter that is to wait at the gate. None: it must boot."""
     if request.template < 0:
         return None
@@ -377,7 +380,9 @@ def _copy(request: Request, means: _Means, gate: gates.Gate | None) -> Worker | 
     except OSError as error:
         os.write(2, f"sandbox: {error}\n".encode())
     os.close(request.template)
-    if copied is None:
+    if copied:
+        stops.watch(copied.pid)  # it has rules of its own: who has some may not do that any more
+    else:
         os.write(2, b"sandbox: the interpreter could not be copied, and boots\n")
     return copied
 
