@@ -11,7 +11,6 @@ import dataclasses
 import os
 import secrets
 import socket
-import uuid
 from collections.abc import Hashable
 from functools import lru_cache
 from typing import Any
@@ -152,7 +151,7 @@ class SupervisedEngine:
         await self.destroy(await making)
 
     async def _create(self, spec: SandboxSpec) -> Sandbox:
-        name = uuid.uuid4().hex[:16]
+        name = secrets.token_hex(8)
         if spec.kept and not self._keeps:
             spec = dataclasses.replace(spec, kept=False)
         message, descriptors = await self._ask("create", name, **_described(spec), kept=spec.kept)
@@ -180,10 +179,10 @@ class SupervisedEngine:
         self, name: str, spec: SandboxSpec, message: protocol.Message, descriptor: int, token: bytes = b""
     ) -> Sandbox:
         """The sandbox behind a stream, when it is ready; with `token`, one that had another server before."""
-        stream = socket.socket(fileno=descriptor)
-        stream.setblocking(False)
+        # Named, else they would be asked for; the loop makes it one that does not block.
+        stream = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, descriptor)
         self._groups[name] = Group(message["version"], message["groups"]) if "groups" in message else None
-        number = secrets.token_bytes(TOKEN_BYTES)
+        number = secrets.token_bytes(TOKEN_BYTES) if token else b""
         _, connection = await asyncio.get_running_loop().create_unix_connection(
             lambda: Connection(resumed(number) if token else b""), sock=stream
         )
