@@ -183,20 +183,21 @@ class SupervisedEngine:
         stream = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, descriptor)
         self._groups[name] = Group(message["version"], message["groups"]) if "groups" in message else None
         number = secrets.token_bytes(TOKEN_BYTES) if token else b""
-        _, connection = await asyncio.get_running_loop().create_unix_connection(
+        loop = asyncio.get_running_loop()
+        _, connection = await loop.create_unix_connection(
             lambda: Connection(resumed(number) if token else b""), sock=stream
         )
         sandbox = Sandbox(name, spec, connection)
+        late = loop.call_later(_READY_TIMEOUT_S, connection.give_up)
         try:
             if token:
                 connection.send(resume(token, number))
-            async with asyncio.timeout(_READY_TIMEOUT_S):
-                await connection.ready
-        except BaseException as error:
+            await connection.ready
+        except BaseException:
             await asyncio.shield(self.destroy(sandbox))
-            if isinstance(error, TimeoutError):
-                raise EngineFailure("a sandbox did not become ready") from error
             raise
+        finally:
+            late.cancel()
         return sandbox
 
     async def limit(self, sandbox: Sandbox, limits: Limits) -> None:
