@@ -58,6 +58,8 @@ def serve(config: Config, announce: Callable[[str, int], None]) -> int:
     taken.
     """
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    # Not in the format, and looked up for each line.
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     raise_descriptor_limit()
     config = config.model_copy(update={"templates": saved_templates(config.data_dir) | config.templates})
     template_sets(config)  # what is wrong with them is said now

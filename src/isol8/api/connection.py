@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Awaitable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -84,25 +84,26 @@ async def in_steps(steps: Steps[Done]) -> Done:
         await asyncio.sleep(0)
 
 
-async def _until_gone(receive: Receive) -> None:
+async def _cancel_when_gone(receive: Receive, work: asyncio.Task[Any]) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
+    work.cancel()
 
 
-async def while_there(receive: Receive, work: Coroutine[Any, Any, Done]) -> Done:
+async def while_there(receive: Receive, work: Awaitable[Done]) -> Done:
     """Do `work` for a client whose body is read. When it goes away the work is cancelled.
 
     Raises ClientGone, and what the work raises.
     """
-    loop = asyncio.get_running_loop()
-    working, gone = loop.create_task(work), loop.create_task(_until_gone(receive))
+    task = asyncio.current_task()
+    assert task
+    watching = asyncio.get_running_loop().create_task(_cancel_when_gone(receive, task))
     try:
-        await asyncio.wait((working, gone), return_when=asyncio.FIRST_COMPLETED)
-        if not working.done():
-            raise ClientGone
-        return working.result()
+        return await work
+    except (Exception, asyncio.CancelledError):
+        if watching.done():
+            raise ClientGone from None
+        raise
     finally:
-        gone.cancel()
-        if not working.done():
-            working.cancel()
-            await asyncio.gather(working, return_exceptions=True)
+        if not watching.cancel():
+            task.uncancel()

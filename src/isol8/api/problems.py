@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import logging
 import uuid
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -64,53 +63,45 @@ def out_of_memory(result: Result) -> dict[str, str]:
     return {"error": OUT_OF_MEMORY, "code": "out_of_memory", "executionId": result.execution_id}
 
 
-async def on_error(_: Request, error: Exception) -> Response:
-    """Answers what isol8 raises on purpose."""
-    assert isinstance(error, errors.Isol8Error)
+def _answer_to(error: Exception, scope: Scope) -> Response:
+    """The answer to what was raised instead of one; what nobody foresaw becomes a generic sentence with an id, which
+    the log has too, with the cause."""
     if isinstance(error, BodyTooLarge):
         return problem(413, error.message)
-    status = next(status for kind, status in _STATUSES if isinstance(error, kind))
-    headers = {"Retry-After": str(error.retry_after_s)} if isinstance(error, errors.AtCapacity) else None
-    return problem(status, sentence_for(error), error.code, headers)
+    if isinstance(error, errors.Isol8Error):
+        status = next(status for kind, status in _STATUSES if isinstance(error, kind))
+        headers = {"Retry-After": str(error.retry_after_s)} if isinstance(error, errors.AtCapacity) else None
+        return problem(status, sentence_for(error), error.code, headers)
+    if isinstance(error, HTTPException):  # the router's: no such route, or not with this method
+        sentences = {404: "There is no such route", 405: f"This route does not take {scope['method'][:20]}"}
+        return problem(error.status_code, sentences.get(error.status_code, error.detail), headers=error.headers)
+    if isinstance(error, ClientGone):
+        return Response(status_code=499)  # nobody reads this
+    return problem(500, log_bug(), "internal_error")
 
 
-async def on_http_error(request: Request, error: Exception) -> Response:
-    """Answers what the router raises: no such route, or not with this method."""
-    assert isinstance(error, HTTPException)
-    sentences = {404: "There is no such route", 405: f"This route does not take {request.method[:20]}"}
-    return problem(error.status_code, sentences.get(error.status_code, error.detail), headers=error.headers)
-
-
-async def on_client_gone(_: Request, __: Exception) -> Response:
-    """Nobody reads this."""
-    return Response(status_code=499)
-
-
-class Internal:
-    """ASGI: whatever nobody caught becomes a generic sentence with an id, which the log has too, with the cause."""
+class Answering:
+    """ASGI: whatever is raised instead of an answer becomes one."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """See ASGI."""
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
         began = False
 
-        async def watched(message: Message) -> None:
+        def watched(message: Message) -> Awaitable[None]:
             nonlocal began
             began = True
-            await send(message)
+            return send(message)
 
         try:
             await self._app(scope, receive, watched)
-        except Exception:
-            sentence = log_bug()
+        except Exception as error:
             if began:
+                log_bug()
                 raise  # half an answer cannot become another one: the server closes the connection
-            await problem(500, sentence, "internal_error")(scope, receive, send)
+            await _answer_to(error, scope)(scope, receive, send)
 
 
 def log_bug() -> str:

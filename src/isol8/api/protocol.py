@@ -23,6 +23,7 @@ import orjson
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from isol8.api.crowd import Crowd, Place, neighbourhood
+from isol8.api.joined import Joined
 
 _HEAD_BYTES = 64 * 1024
 _HEAD_TIMEOUT_S = 30.0
@@ -97,7 +98,10 @@ class Protocol(HttpToolsProtocol):
         self._receiving = True
         if len(self.pipeline) >= _PIPELINED:
             raise RuntimeError("too many requests at once")  # which the parser makes its own error
+        before = self.cycle
         super().on_headers_complete()
+        if self.cycle is not before and self.scope["method"] != "HEAD":  # whose answer's body is never written
+            self.cycle.transport = Joined(self.transport)  # type: ignore[assignment]
 
     def on_body(self, body: bytes) -> None:
         """The parser: a piece of the body."""

@@ -5,12 +5,14 @@ The framework would read, validate and write bodies itself, at a cost that is ma
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from fastapi.routing import APIRoute
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 
 _PROBLEMS = {
     400: "The request cannot be carried out as written.",
@@ -30,10 +32,13 @@ _PROBLEMS = {
 class DirectRoute(APIRoute):
     """A route whose endpoint takes the request and gives the response."""
 
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """See APIRoute."""
-        endpoint: Callable[[Request], Coroutine[Any, Any, Response]] = self.endpoint
-        return endpoint
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """See APIRoute. Raises HTTPException for a method that is another route's, or none's."""
+        methods = self.methods or set()
+        if scope["method"] not in methods:
+            raise HTTPException(405, headers={"Allow": ", ".join(methods)})
+        response: Response = await self.endpoint(Request(scope, receive))
+        await response(scope, receive, send)
 
 
 def _content(schema: str, media_type: str = "application/json") -> dict[str, Any]:

@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from fastapi.telemetry import TelemetryConfig
-from starlette.exceptions import HTTPException
+from starlette.types import Receive, Scope, Send
 
 from isol8 import __version__
-from isol8.api import execute, files, health, metrics, problems, runtimes, sessions
+from isol8.api import execute, files, health, metrics, runtimes, sessions
 from isol8.api.auth import Authentication
 from isol8.api.connection import BodyBounds
+from isol8.api.problems import Answering
 from isol8.api.state import State
 from isol8.config import Config
 from isol8.egress.client import Egress
 from isol8.engines.base import Engine
-from isol8.errors import Isol8Error
 from isol8.runtimes.base import Install
 from isol8.runtimes.registry import RUNTIMES
 from isol8.service.packages import PackageSource
@@ -28,6 +28,23 @@ from isol8.wire.schemas import json_schemas
 
 # Programs, keys and secrets pass through here: nothing is recorded because an environment variable happens to be set.
 _NO_TELEMETRY: TelemetryConfig = {"tracing": False, "metrics": False, "logs": False, "auto_configure": False}
+
+
+class Application(FastAPI):
+    """FastAPI's routes and document, without the layers that it puts around them: each costs every request something,
+    and does nothing here. In their place are problems, and `keys`."""
+
+    def __init__(self, keys: Iterable[str], **settings: Any) -> None:
+        super().__init__(**settings)
+        self._answering = Answering(Authentication(self.router, keys))
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """See ASGI."""
+        if scope["type"] == "http":
+            scope["app"] = self
+            await self._answering(scope, receive, send)
+        else:
+            await super().__call__(scope, receive, send)
 
 
 def create_api(
@@ -54,7 +71,8 @@ def create_api(
         finally:
             await service.close(crashed=crashed())
 
-    app = FastAPI(
+    app = Application(
+        config.api_keys,
         title="isol8",
         version=__version__,
         lifespan=lifespan,
@@ -63,13 +81,9 @@ def create_api(
         telemetry=_NO_TELEMETRY,
     )
     app.state.isol8 = State(service, BodyBounds.of(config.policy))
-    for resource in (execute, files, sessions, runtimes, health, metrics):
-        app.include_router(resource.router)
-    app.add_exception_handler(Isol8Error, problems.on_error)
-    app.add_exception_handler(HTTPException, problems.on_http_error)
-    app.add_exception_handler(problems.ClientGone, problems.on_client_gone)
-    app.add_middleware(Authentication, keys=config.api_keys)
-    app.add_middleware(problems.Internal)
+    # Not included, but put there: FastAPI looks for a route of an included router twice. And before its own.
+    resources = (execute, files, sessions, runtimes, health, metrics)
+    app.router.routes[:0] = [route for resource in resources for route in resource.router.routes]
     # Made now: later the process may have no right to read what making it needs.
     document = _document(app)
     app.openapi = lambda: document  # type: ignore[method-assign]

@@ -45,6 +45,7 @@ class EventStream(Response):
 
     async def _send_all(self, send: Send) -> None:
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        await send({"type": "http.response.body", "body": b"", "more_body": True})  # the head leaves with it: joined.py
         async with aclosing(self._frames()) as frames:
             async for frame in frames:
                 await self._send(send, {"type": "http.response.body", "body": frame, "more_body": True})

@@ -112,6 +112,11 @@ class Connection(asyncio.Protocol):
         if before > _HIGH_WATER >= self._held_bytes and self._transport and not self.lost:
             self._transport.resume_reading()
 
+    def give_up(self) -> None:
+        """Tell who waits for the runner that it has not become ready in time."""
+        if not self.ready.done():
+            self.ready.set_exception(EngineFailure("a sandbox did not become ready"))
+
     def pause_writing(self) -> None:
         """asyncio: the runner does not read as fast as we write."""
         self._drained.clear()

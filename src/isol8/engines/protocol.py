@@ -36,10 +36,11 @@ Message = dict[str, Any]
 
 def send(connection: socket.socket, message: Message, descriptors: list[int] | None = None) -> None:
     """Send one message. Raises OSError."""
-    ancillary = []
+    payload = json.dumps(message).encode()
     if descriptors:
-        ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))]
-    connection.sendmsg([json.dumps(message).encode()], ancillary)
+        connection.sendmsg([payload], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))])
+    else:
+        connection.send(payload)
 
 
 def receive(connection: socket.socket) -> tuple[Message, list[int]] | None:

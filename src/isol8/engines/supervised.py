@@ -11,7 +11,6 @@ import dataclasses
 import os
 import secrets
 import socket
-import uuid
 from collections.abc import Hashable
 from functools import lru_cache
 from typing import Any
@@ -152,7 +151,7 @@ class SupervisedEngine:
         await self.destroy(await making)
 
     async def _create(self, spec: SandboxSpec) -> Sandbox:
-        name = uuid.uuid4().hex[:16]
+        name = secrets.token_hex(8)
         if spec.kept and not self._keeps:
             spec = dataclasses.replace(spec, kept=False)
         message, descriptors = await self._ask("create", name, **_described(spec), kept=spec.kept)
@@ -180,24 +179,25 @@ class SupervisedEngine:
         self, name: str, spec: SandboxSpec, message: protocol.Message, descriptor: int, token: bytes = b""
     ) -> Sandbox:
         """The sandbox behind a stream, when it is ready; with `token`, one that had another server before."""
-        stream = socket.socket(fileno=descriptor)
-        stream.setblocking(False)
+        # Named, else they would be asked for; the loop makes it one that does not block.
+        stream = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, descriptor)
         self._groups[name] = Group(message["version"], message["groups"]) if "groups" in message else None
-        number = secrets.token_bytes(TOKEN_BYTES)
-        _, connection = await asyncio.get_running_loop().create_unix_connection(
+        number = secrets.token_bytes(TOKEN_BYTES) if token else b""
+        loop = asyncio.get_running_loop()
+        _, connection = await loop.create_unix_connection(
             lambda: Connection(resumed(number) if token else b""), sock=stream
         )
         sandbox = Sandbox(name, spec, connection)
+        late = loop.call_later(_READY_TIMEOUT_S, connection.give_up)
         try:
             if token:
                 connection.send(resume(token, number))
-            async with asyncio.timeout(_READY_TIMEOUT_S):
-                await connection.ready
-        except BaseException as error:
+            await connection.ready
+        except BaseException:
             await asyncio.shield(self.destroy(sandbox))
-            if isinstance(error, TimeoutError):
-                raise EngineFailure("a sandbox did not become ready") from error
             raise
+        finally:
+            late.cancel()
         return sandbox
 
     async def limit(self, sandbox: Sandbox, limits: Limits) -> None:

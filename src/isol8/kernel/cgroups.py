@@ -183,13 +183,20 @@ class Group:
 
     @staticmethod
     def _limit_memory_v1(path: str, size: int) -> None:
-        """Memory and memory+swap; the second may never be below the first, so the order depends on the direction."""
-        files = [f"{path}/memory.limit_in_bytes"]
-        swap = f"{path}/memory.memsw.limit_in_bytes"
-        if os.path.exists(swap):
-            files.insert(0 if size > int(_read(swap)) else 1, swap)
-        for name in files:
-            _write(name, size)
+        """Memory and memory+swap; the second may never be below the first, so the order depends on the direction. It is
+        found out by trying: in a new group, which there is for every sandbox, both come down. Without swap accounting
+        the second is not there."""
+        memory, swap = f"{path}/memory.limit_in_bytes", f"{path}/memory.memsw.limit_in_bytes"
+        try:
+            _write(memory, size)
+        except OSError as error:
+            if error.errno != errno.EINVAL:
+                raise
+            _write(swap, size)
+            _write(memory, size)
+            return
+        with contextlib.suppress(FileNotFoundError):
+            _write(swap, size)
 
     def harden(self) -> None:
         """What never changes: no swap (v1 has that in its limits), and on v1 a bound on the buffers of TCP and UDP
@@ -201,11 +208,11 @@ class Group:
         """
         if "memory" not in self.paths:
             return
-        sockets = f"{self.paths['memory']}/memory.kmem.tcp.limit_in_bytes"
-        if self.version == 1 and os.path.exists(sockets):
-            _write(sockets, _SOCKET_BYTES)
-        if self.version == 2 and os.path.exists(self.swap_file):
-            _write(self.swap_file, 0)
+        with contextlib.suppress(FileNotFoundError):  # the kernel may be set up without either
+            if self.version == 2:
+                _write(self.swap_file, 0)
+            else:
+                _write(f"{self.paths['memory']}/memory.kmem.tcp.limit_in_bytes", _SOCKET_BYTES)
 
     @property
     def swap_file(self) -> str:

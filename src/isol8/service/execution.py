@@ -89,10 +89,11 @@ class Execution:
         try:
             await self._prepare()
             yield Started(self._name, self._sandbox.id)
-            if self._installation:
+            if self._installation and self._installation.needed:
                 async with aclosing(self._installation.events(self._sandbox)) as lines:
                     async for line in lines:
                         yield line
+            if self._installation:
                 plan = self._installation.adapt(plan, self._sandbox)
             if setup:
                 await self._set_up(setup, setup_timeout_ms)
@@ -249,6 +250,8 @@ class Execution:
         can hold: files with holes, and names of one file, are larger than what they take."""
         files: dict[str, Content] = {}
         errors: dict[str, str] = {}
+        if not self._command.output_paths:
+            return files, errors
         limits, most = self._command.limits, self._command.output_files_bytes
         held = min(limits.sandbox_bytes + limits.tmp_bytes, limits.memory_bytes)
         left = held if most is None else min(held, most)

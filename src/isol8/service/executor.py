@@ -99,16 +99,18 @@ class Executor:
         self, spec: SandboxSpec, installation: Installation, caller: str, session_id: str | None, phases: Phases
     ) -> Lease:
         """A place among those that run, and a sandbox; both go back with the lease."""
-        with ExitStack() as undo:
-            if session_id is None:
-                await self._admission.enter(caller)
-                undo.callback(self._admission.leave)
-                phases.end("queue")
-                sandbox = await self._make(await installation.prepare(spec, None))
-                lease = Lease(sandbox, lambda running: self._discard(sandbox), once=True)
-            else:
+        if session_id is not None:
+            with ExitStack() as undo:
                 lease = await self._lease_session(spec, installation, caller, session_id, phases, undo)
-            return lease.and_then(undo.pop_all().close)
+                return lease.and_then(undo.pop_all().close)
+        await self._admission.enter(caller)
+        try:
+            phases.end("queue")
+            sandbox = await self._make(await installation.prepare(spec, None))
+        except BaseException:
+            self._admission.leave()
+            raise
+        return Lease(sandbox, lambda running: self._discard(sandbox), once=True).and_then(self._admission.leave)
 
     async def _lease_session(
         self,
@@ -161,11 +163,14 @@ class Collected:
 async def collect(events: AsyncIterator[Event]) -> Collected:
     """All that comes of a stream. Raises what the stream raises."""
     pieces: dict[str, list[str]] = {"stdout": [], "stderr": []}
-    async for event in events:
+    result: Result | None = None
+    async for event in events:  # to its very end: to close it before takes longer
         if isinstance(event, Output):
             pieces[event.stream].append(event.text)
         elif isinstance(event, Finished):
-            return Collected(event.result, pieces["stdout"], pieces["stderr"])
+            result = event.result
         else:
             assert isinstance(event, Started | Installing)
-    raise EngineFailure("the execution ended without a result")
+    if result is None:
+        raise EngineFailure("the execution ended without a result")
+    return Collected(result, pieces["stdout"], pieces["stderr"])

@@ -103,6 +103,11 @@ class Installation:
                 "add others with: isol8 setup --python"
             )
 
+    @property
+    def needed(self) -> bool:
+        """Whether there is a layer that the sandbox must get, as `prepare` found."""
+        return self._need is not None
+
     async def events(self, sandbox: Sandbox) -> AsyncGenerator[Installing, None]:
         """Bring the layer into the sandbox, when it is there. Raises SetupFailed, EngineFailure, Conflict."""
         if self._need is None:
@@ -122,8 +127,11 @@ class Installation:
     def adapt(self, plan: Plan, sandbox: Sandbox) -> Plan:
         """The plan, with what the layer asks for: options, or an interpreter that sees it while it boots; and without
         imports that were made in another environment than the program's."""
-        argv = (*plan.argv[:-1], *self._standing.options, plan.argv[-1])
+        options = self._standing.options
         late = self._standing.boots or (sandbox.spec.boot.modules and changes_import(plan, sandbox.spec.boot.modules))
+        if not options and not late:
+            return plan
+        argv = (*plan.argv[:-1], *options, plan.argv[-1])
         return dataclasses.replace(plan, argv=argv, warm=plan.warm and not late)
 
     def close(self) -> None:

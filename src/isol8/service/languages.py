@@ -28,6 +28,7 @@ class Languages:
     def __init__(self, runtimes: Mapping[str, Runtime], installed: Mapping[str, Install]) -> None:
         self._runtimes = runtimes
         self._installed = installed
+        self._boots = {name: runtimes[name].boot(install) for name, install in installed.items() if name in runtimes}
 
     def all(self) -> list[Language]:
         """Every known one."""
@@ -54,11 +55,11 @@ class Languages:
 
     def spec(self, command: Command) -> SandboxSpec:
         """What a sandbox for the command is made from. Raises InvalidRequest when its runtime is not there."""
-        runtime, install = self._find(command)
+        self._find(command)
         return SandboxSpec(
             runtime=command.runtime,
             limits=command.limits,
-            boot=Boot() if command.image else runtime.boot(install),
+            boot=Boot() if command.image else self._boots[command.runtime],
             network=command.network,
             image=command.image,
         )

@@ -92,6 +92,8 @@ class Sandboxes:
 
     async def _ready_zygote(self) -> Zygote:
         """The zygote, started anew if it has died."""
+        if self._zygote and self._zygote.alive:
+            return self._zygote
         async with self._zygote_lock:
             if self._zygote is None or not self._zygote.alive:
                 python, prefixes = self._root_arguments
