@@ -61,5 +61,4 @@ class AuditEntry:
             "metadata": dict(self._command.metadata),
         }
         line = orjson.dumps({name: value for name, value in entry.items() if value not in (None, {})})
-        # As `info` does it, but for looking up who called.
-        _LOG.handle(_LOG.makeRecord(_LOG.name, logging.INFO, __file__, 0, "%s", (line.decode(),), None))
+        _LOG.info("%s", line.decode())
