@@ -44,6 +44,12 @@ def test_events_come_as_the_program_writes(client: httpx.Client) -> None:
         assert next(parse_events(answer.iter_lines())) == {"type": "stdout", "data": "first\n"}
 
 
+def test_the_head_comes_before_any_event(client: httpx.Client) -> None:
+    """The program never writes anything, and the client has its answer."""
+    with client.stream("POST", "/execute/stream", json=body("import time\ntime.sleep(3600)")) as answer:
+        assert answer.status_code == 200
+
+
 def test_a_session_is_ignored(client: httpx.Client, session: str) -> None:
     events(client, body("open('left', 'w')", sessionId=session))
     assert session not in [entry["id"] for entry in client.get("/sessions").json()["sessions"]]

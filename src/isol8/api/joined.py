@@ -27,7 +27,8 @@ class Joined:
 
     def close(self) -> None:
         """See asyncio.BaseTransport. A head that has waited in vain is sent."""
-        self._transport.write(self._head)
+        if self._head and not self._transport.is_closing():
+            self._transport.write(self._head)
         self._head = b""
         self._transport.close()
 
