@@ -7,7 +7,10 @@ ls /proc/$$/fd
 grep -E '^(flags|pos)' /proc/$$/fdinfo/255
 tr '\0' ' ' < /proc/$$/cmdline
 readlink /proc/$$/{cwd,exe,root}
-grep -E '^(Name|Threads|SigBlk|SigIgn|CapEff)' /proc/$$/status
+# By the shell itself: for a moment after it has made a process it keeps signals away.
+while read -r line; do
+    case $line in Name:* | Threads:* | SigBlk:* | SigIgn:* | CapEff:*) echo "$line" ;; esac
+done < /proc/$$/status
 stat -c "%n %a %h %s %F" "$0"
 set -o
 shopt
