@@ -1,7 +1,9 @@
 """Warm sandboxes of one runtime: made ahead of time, handed out once, never taken back.
 
-A pool has `size` sandboxes ready, and makes a new one for each that it hands out, two at a time. Who comes when there
-is none waits in line. When making fails, the first in line is told; refilling is tried again, later each time.
+A pool has `size` sandboxes ready, and makes a new one for each that it hands out: two at a time when little is left of
+the stock, else one at a time, in calm moments, so that making the next sandbox takes the processor from no request.
+Who comes when there is none waits in line. When making fails, the first in line is told; refilling is tried again,
+later each time.
 """
 
 from __future__ import annotations
@@ -19,32 +21,30 @@ from isol8.tasks import Tasks
 
 _LOG = logging.getLogger("isol8.pool")
 _PARALLEL = 2
-_CALM_S = 0.02  # without anything executed; a caller in no hurry may be back by then
 _FIRST_DELAY_S, _LONGEST_DELAY_S = 0.2, 30.0
 
 
 class Pool:
-    """`spec` is what the warm sandboxes are made from; `when_idle` makes a call once nothing is executed. `start` it,
-    and `close` it."""
+    """`spec` is what the warm sandboxes are made from; `when_calm` makes a call in the next calm moment. `start`
+    it, and `close` it."""
 
     def __init__(
         self,
         engine: Engine,
         spec: SandboxSpec,
         size: int,
-        when_idle: Callable[[Callable[[], None]], None] = lambda call: call(),
+        when_calm: Callable[[Callable[[], None]], None] = lambda call: call(),
     ) -> None:
         self._engine = engine
         self.spec = spec
         self._size = size
-        self._when_idle = when_idle
+        self._when_calm = when_calm
         self._warm: deque[Sandbox] = deque()
         self._waiting: deque[asyncio.Future[Sandbox]] = deque()
         self._making = 0
         self._delay_s = _FIRST_DELAY_S
         self._pause: asyncio.TimerHandle | None = None  # after a failure
-        self._due = False  # to be filled up when nothing is executed
-        self._calm: asyncio.TimerHandle | None = None  # until then
+        self._due = False  # one is to be made in the next calm moment
         self._closed = False
         self._tasks = Tasks()
 
@@ -70,7 +70,7 @@ class Pool:
         """One that is ready, like `acquire`; None when it would have to be waited for."""
         while self._warm:
             sandbox = self._warm.popleft()
-            self._top_up_in_time()
+            self._top_up()
             if not sandbox.dead:
                 return sandbox
             self._tasks.start(self._engine.destroy(sandbox))
@@ -89,33 +89,34 @@ class Pool:
                 self._give(place.result())  # it came in the same moment, and nobody has used it
             raise
 
-    def _top_up_in_time(self) -> None:
-        """Replace what was handed out: at once when little is left, else when nothing is executed and has not been for
-        a while, so that making the next sandbox takes the processor from no request, this one's or the next."""
-        if len(self._warm) * 2 < self._size:
-            self._top_up()
-        elif not self._due:
+    def _top_up(self) -> None:
+        """Start making as many as are wanted, in time."""
+        if self._closed:
+            return
+        while self._making < _PARALLEL and self._made < len(self._waiting) + self._least:
+            self._start_making()
+        if not self._making and not self._due and not self._pause and self._made < self._size:
             self._due = True
-            self._when_idle(self._idle)
+            self._when_calm(self._make_good)
 
-    def _idle(self) -> None:
-        if not self._closed:
-            self._calm = asyncio.get_running_loop().call_later(_CALM_S, self._calmed)
+    @property
+    def _made(self) -> int:
+        """How many are ready, or will soon be."""
+        return len(self._warm) + self._making
 
-    def _calmed(self) -> None:
-        self._calm = None
-        self._when_idle(self._make_good)
+    @property
+    def _least(self) -> int:
+        """How many must be ready at any time: half of the stock."""
+        return 0 if self._pause else (self._size + 1) // 2
 
     def _make_good(self) -> None:
         self._due = False
-        self._top_up()
+        if not (self._closed or self._making or self._pause) and self._made < self._size:
+            self._start_making()
 
-    def _top_up(self) -> None:
-        """Start making as many as are wanted, as far as two at a time allow."""
-        wanted = len(self._waiting) + (0 if self._pause else self._size)
-        while self._making < _PARALLEL and len(self._warm) + self._making < wanted and not self._closed:
-            self._making += 1
-            self._tasks.start(self._make())
+    def _start_making(self) -> None:
+        self._making += 1
+        self._tasks.start(self._make())
 
     async def _make(self) -> None:
         try:
@@ -167,9 +168,8 @@ class Pool:
     async def close(self) -> None:
         """Destroy the stock, and tell who waits. Idempotent."""
         self._closed = True
-        for timer in (self._pause, self._calm):
-            if timer:
-                timer.cancel()
+        if self._pause:
+            self._pause.cancel()
         while place := self._first_waiting():
             place.set_exception(EngineFailure("the server is stopping"))
         while self._warm:

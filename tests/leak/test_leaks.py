@@ -10,7 +10,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,6 @@ from tests.support.calls import body, execute, parse_events
 from tests.support.server import KEY, SMALL_POOL, STOP_SECONDS, Server, serving, start
 
 AT_ONCE = 8
-IDLE_CONNECTION_S = 16  # aiohttp keeps one for 15
 MIB = 1 << 20
 # Other test processes have servers of their own then; only what carries this server's name can be counted.
 ALONE = "PYTEST_XDIST_WORKER" not in os.environ
@@ -68,8 +66,6 @@ def _state(server: Server) -> dict[str, Any]:
 
 def _settled(server: Server) -> dict[str, Any]:
     """The state once the pool is full again and nothing is being destroyed: the same for half a second."""
-    if engines.of_docker():
-        time.sleep(IDLE_CONNECTION_S)  # nothing tells when the last spare connection to the daemon has gone
     seen: collections.deque[dict[str, Any]] = collections.deque(maxlen=25)
 
     def still() -> dict[str, Any] | None:

@@ -7,7 +7,10 @@ import asyncio
 import pytest
 
 from isol8.errors import AtCapacity, RateLimited
-from isol8.service.admission import Admission
+from isol8.service.admission import CALM_S, Admission
+from tests.unit.scripted_engine import until
+
+LONGER_THAN_CALM_S = CALM_S * 4
 
 
 async def arrive(admission: Admission, *callers: str) -> tuple[list[asyncio.Task[None]], list[str]]:
@@ -171,20 +174,39 @@ async def test_who_is_cancelled_outside_takes_no_place_along(when: str) -> None:
     waiting.cancel()
 
 
-async def test_what_is_for_idle_moments_waits_for_the_last_to_leave() -> None:
+async def test_what_is_for_calm_moments_waits_for_the_last_to_leave() -> None:
     admission = Admission(2, 10, 0)
     called: list[str] = []
-    admission.when_idle(lambda: called.append("at once"))
-    assert called == ["at once"]
+    admission.when_calm(lambda: called.append("first"))
+    assert not called
+    await until(lambda: called)
     await arrive(admission, "a", "b", "c")
     await settle()
-    admission.when_idle(lambda: called.append("later"))
+    admission.when_calm(lambda: called.append("second"))
     admission.leave()  # c has the place
-    await settle()
+    await asyncio.sleep(LONGER_THAN_CALM_S)
     admission.leave()
-    assert called == ["at once"]
+    await asyncio.sleep(LONGER_THAN_CALM_S)
+    assert called == ["first"]
     admission.leave()
-    assert called == ["at once", "later"]
-    await admission.enter("d")
+    await admission.enter("d")  # before the moment was a calm one
+    await asyncio.sleep(LONGER_THAN_CALM_S)
+    assert called == ["first"]
     admission.leave()
-    assert called == ["at once", "later"]
+    await until(lambda: len(called) == 2)
+    await admission.enter("e")
+    admission.leave()
+    await asyncio.sleep(LONGER_THAN_CALM_S)
+    assert called == ["first", "second"]
+
+
+async def test_a_moment_is_calm_when_it_has_been_so_since_the_last_execution() -> None:
+    admission = Admission(1, 10, 0)
+    calls: list[float] = []
+    admission.when_calm(lambda: calls.append(asyncio.get_running_loop().time()))
+    await asyncio.sleep(0)
+    await admission.enter("a")
+    admission.leave()
+    left = asyncio.get_running_loop().time()
+    await until(lambda: calls)
+    assert calls[0] - left >= CALM_S / 2  # the loop's clock may be behind

@@ -53,25 +53,44 @@ async def test_a_warm_one_is_there_at_once_and_is_made_good(pool: Pool, engine: 
         await engine.destroy(sandbox)
 
 
-async def test_while_anything_is_executed_it_is_refilled_when_less_than_half_is_left(engine: ScriptedEngine) -> None:
-    waiting: list[Callable[[], None]] = []
-    pool = Pool(engine, SPEC, 4, waiting.append)
-    await filled(pool, engine, 4)
+async def test_more_than_half_of_the_stock_is_made_in_calm_moments_alone(engine: ScriptedEngine) -> None:
+    calm: list[Callable[[], None]] = []
+    pool = Pool(engine, SPEC, 4, calm.append)
+    pool.start()
+
+    async def made(count: int) -> None:
+        """So many have been made, and the next one waits for a calm moment."""
+        await until(lambda: engine.calls["create"] == count and len(calm) == 1)
+
+    await made(2)
+    calm.pop()()
+    await made(3)
+    calm.pop()()
+    await until(lambda: pool.ready == 4)
+    assert not calm
     used = [await pool.acquire() for _ in range(2)]
-    await asyncio.sleep(0)
-    assert engine.calls["create"] == 4
+    await made(4)
     used.append(await pool.acquire())
-    await until(lambda: engine.calls["create"] == 7)
-    used.append(await pool.acquire())
-    assert len(waiting) == 1
-    waiting.pop()()
-    await until(lambda: waiting)  # a while later, once more
-    assert engine.calls["create"] == 7
-    waiting.pop()()
-    await until(lambda: engine.calls["create"] == 8)
+    await made(5)
+    calm.pop()()
+    await made(6)
+    calm.pop()()
+    await until(lambda: pool.ready == 4)
+    assert (engine.calls["create"], calm) == (7, [])
     for sandbox in used:
         await engine.destroy(sandbox)
     await pool.close()
+
+
+async def test_a_calm_moment_after_the_end_makes_nothing(engine: ScriptedEngine) -> None:
+    calm: list[Callable[[], None]] = []
+    pool = Pool(engine, SPEC, 2, calm.append)
+    pool.start()
+    await until(lambda: len(calm) == 1)
+    await pool.close()
+    calm.pop()()
+    await asyncio.sleep(0)
+    assert (engine.calls["create"], engine.live) == (1, {})
 
 
 async def test_who_waits_is_served_in_order(engine: ScriptedEngine) -> None:

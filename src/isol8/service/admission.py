@@ -11,6 +11,8 @@ from contextlib import asynccontextmanager
 
 from isol8.errors import AtCapacity, RateLimited
 
+CALM_S = 0.003  # an answer is on its way by then, and a caller in no hurry has not come back
+
 
 class _Bucket:
     """A key's budget: `per_minute` at once, refilled evenly over a minute."""
@@ -52,18 +54,33 @@ class Admission:
         self._buckets: dict[str, _Bucket] = {}
         self._waiting: OrderedDict[str, deque[asyncio.Future[None]]] = OrderedDict()
         self._queued = 0
-        self._for_idle: list[Callable[[], None]] = []
+        self._for_calm: list[Callable[[], None]] = []
+        self._calm: asyncio.TimerHandle | None = None
 
     @property
     def running(self) -> int:
         """How many are executed."""
         return self._max_concurrent - self._free
 
-    def when_idle(self, call: Callable[[], None]) -> None:
-        """Make the call once nothing is executed, which may be now."""
+    def when_calm(self, call: Callable[[], None]) -> None:
+        """Make the call once nothing has been executed for 3 ms. It takes the processor from no request then: neither
+        from one whose answer is on its way, nor from the next one of a caller who comes back at once.
+        """
+        self._for_calm.append(call)
+        if not self.running and self._calm is None:
+            self._wait_for_calm()
+
+    def _wait_for_calm(self) -> None:
+        if self._calm:
+            self._calm.cancel()
+        self._calm = asyncio.get_running_loop().call_later(CALM_S, self._calmed)
+
+    def _calmed(self) -> None:
+        self._calm = None
         if self.running:
-            self._for_idle.append(call)
-        else:
+            return  # whoever leaves last begins anew
+        calls, self._for_calm = self._for_calm, []
+        for call in calls:
             call()
 
     @property
@@ -145,7 +162,5 @@ class Admission:
                 place.set_result(None)
                 return
         self._free += 1
-        if not self.running:
-            calls, self._for_idle = self._for_idle, []
-            for call in calls:
-                call()
+        if self._for_calm and not self.running:
+            self._wait_for_calm()

@@ -59,7 +59,7 @@ class Service:
             self._layers,
             template_sets(config),
             config.packages.demanded_templates,
-            when_idle=admission.when_idle,
+            when_calm=admission.when_calm,
         )
         self.executor = Executor(
             engine,

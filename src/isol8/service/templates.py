@@ -77,7 +77,7 @@ class _Template:
 
 class Templates:
     """`start` it within a running event loop, and `close` it. `warm` are what sandboxes of each runtime are made from,
-    and how many wait; `demanded` bounds the templates that make themselves; `when_idle` is for pools."""
+    and how many wait; `demanded` bounds the templates that make themselves; `when_calm` is for pools."""
 
     def __init__(
         self,
@@ -86,15 +86,15 @@ class Templates:
         layers: Layers | None,
         sets: Iterable[TemplateSet],
         demanded: int,
-        when_idle: Callable[[Callable[[], None]], None] = lambda call: call(),
+        when_calm: Callable[[Callable[[], None]], None] = lambda call: call(),
     ) -> None:
         self._engine = engine
         self._warm = warm
         self._layers = layers
         self._sets = tuple(sets)
         self._most_demanded = demanded
-        self._when_idle = when_idle
-        self._pools = {runtime: Pool(engine, spec, size, when_idle) for runtime, (spec, size) in warm.items()}
+        self._when_calm = when_calm
+        self._pools = {runtime: Pool(engine, spec, size, when_calm) for runtime, (spec, size) in warm.items()}
         self._configured: dict[str, _Template] = {}  # by the layer's name, as below
         self._demanded: OrderedDict[str, _Template] = OrderedDict()
         self._asked: OrderedDict[str, None] = OrderedDict()  # layers that were asked for once, and are no template
@@ -125,7 +125,7 @@ class Templates:
     def _open(self, need: Need, share: Share, modules: tuple[str, ...], size: int) -> _Template:
         spec, _ = self._warm[need.runtime]
         boot = dataclasses.replace(spec.boot, modules=modules) if spec.boot.forked else spec.boot
-        pool = Pool(self._engine, dataclasses.replace(spec, boot=boot, mounts=(share.mount,)), size, self._when_idle)
+        pool = Pool(self._engine, dataclasses.replace(spec, boot=boot, mounts=(share.mount,)), size, self._when_calm)
         pool.start()
         return _Template(share, need, pool)
 

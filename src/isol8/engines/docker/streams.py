@@ -10,15 +10,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import socket
 from collections.abc import Callable
 
 from aiodocker import Docker
 
+from isol8.engines.carrying import CHUNK_BYTES, Carrying
 from isol8.engines.docker.client import Place, connect, disconnect, translated
 
 _LOG = logging.getLogger("isol8.docker")
-_CHUNK_BYTES = 64 * 1024
 _STDOUT = 1
 _SHOWN_BYTES = 2000
 
@@ -28,7 +27,7 @@ class Stream:
 
     def __init__(self, place: Place, api_version: str) -> None:
         self._client: Docker = connect(place, api_version)
-        self._task: asyncio.Task[None] | None = None
+        self._carrying: Carrying | None = None
         self._said = b""
 
     async def attach(self, name: str) -> None:
@@ -42,25 +41,11 @@ class Stream:
         `ended` is called when the container, or the API process, has let go."""
         with translated("a container does not take its input"):
             await self._attached.write_in(first)
-        ours, theirs = socket.socketpair()
-        ours.setblocking(False)
-        self._task = asyncio.create_task(self._carry(ours, ended))
-        return theirs.detach()
-
-    async def _carry(self, ours: socket.socket, ended: Callable[[], None]) -> None:
-        reader, writer = await asyncio.open_connection(sock=ours, limit=_CHUNK_BYTES)
-        both = [asyncio.create_task(self._inwards(reader)), asyncio.create_task(self._outwards(writer))]
-        try:
-            await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for task in both:
-                task.cancel()
-            await asyncio.gather(*both, return_exceptions=True)
-            writer.close()
-            ended()
+        self._carrying, theirs = await Carrying.begin(self._inwards, self._outwards, ended)
+        return theirs
 
     async def _inwards(self, reader: asyncio.StreamReader) -> None:
-        while data := await reader.read(_CHUNK_BYTES):
+        while data := await reader.read(CHUNK_BYTES):
             await self._attached.write_in(data)
 
     async def _outwards(self, writer: asyncio.StreamWriter) -> None:
@@ -74,10 +59,8 @@ class Stream:
 
     async def close(self) -> None:
         """Let go of both sides. Idempotent."""
-        task, self._task = self._task, None
-        if task:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+        if self._carrying:
+            await self._carrying.close()
         if hasattr(self, "_attached"):
             with contextlib.suppress(Exception):
                 await self._attached.close()

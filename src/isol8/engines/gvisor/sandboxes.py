@@ -116,7 +116,7 @@ class Sandboxes:
             "keeping": None,
             "relay": "",
         }
-        return live.stream.begin(bundle.pack(settings))
+        return await live.stream.begin(bundle.pack(settings))
 
     async def limit(self, name: str, values: dict[str, Any]) -> None:
         """See isol8.engines.supervisor.Sandboxes."""
