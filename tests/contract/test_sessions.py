@@ -311,7 +311,7 @@ def test_a_killed_session_is_usable_or_says_so(client: httpx.Client, session: st
 
 # A port is taken until the kernel has taken its program apart.
 _TAKES = {
-    "python": "import os, socket as s; s = s.create_server(('127.0.0.1', 4000)); print('taken', flush=True); os._exit(5)",
+    "python": "import os, socket; s = socket.create_server(('', 4000)); print('taken', flush=True); os._exit(5)",
     "node": "require('net').createServer().listen(4000, '127.0.0.1', () => (console.log('taken'), process.exit(5)))",
     "bun": "Bun.listen({hostname: '0.0.0.0', port: 4000, socket: {data() {}}}); console.log('taken'); process.exit(5)",
     "deno": "Deno.listen({hostname: '127.0.0.1', port: 4000}); console.log('taken'); Deno.exit(5)",
