@@ -307,3 +307,22 @@ def test_a_killed_session_is_usable_or_says_so(client: httpx.Client, session: st
         refusal(answer, answer.status_code)
         answer = client.post("/execute", json=body("print('after')", sessionId=session))
     assert answer.json()["stdout"] == "after\n"
+
+
+# A port is taken until the kernel has taken its program apart.
+_TAKES = {
+    "python": "import os, socket; s = socket.create_server(('', 4000)); print('taken', flush=True); os._exit(5)",
+    "node": "require('net').createServer().listen(4000, '127.0.0.1', () => (console.log('taken'), process.exit(5)))",
+    "bun": "Bun.listen({hostname: '0.0.0.0', port: 4000, socket: {data() {}}}); console.log('taken'); process.exit(5)",
+    "deno": "Deno.listen({hostname: '127.0.0.1', port: 4000}); console.log('taken'); Deno.exit(5)",
+}
+
+
+@pytest.mark.parametrize("language", _TAKES)
+def test_a_call_finds_nothing_of_the_program_before_it(
+    client: httpx.Client, session: str, require: Any, language: str
+) -> None:
+    require(language)
+    for _ in range(4):
+        result = execute(client, _TAKES[language], language, sessionId=session)
+        assert (result["stdout"], result["stderr"], result["exitCode"]) == ("taken\n", "", 5)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import os
 from pathlib import Path
@@ -57,7 +58,11 @@ def _left(lab: Lab, sandbox: Sandbox) -> list[str]:
     group = lab.engine._groups[sandbox.id]
     assert group
     _, *others = Path(group.directories[0], "cgroup.procs").read_text().split()
-    return [Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] for pid in others]
+    states = []
+    for pid in others:
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it has just gone
+            states.append(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0])
+    return states
 
 
 async def _until_left(lab: Lab, sandbox: Sandbox, states: list[str]) -> None:

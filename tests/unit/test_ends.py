@@ -47,7 +47,7 @@ PROGRAMS = {
     "aborted": ("os.abort()", False),
     "a fault": ("libc.memset(0, 0, 1)", False),
     "after a signal": ("signal.signal(10, print)\nos.kill(os.getpid(), 10)\nos._exit(8)", False),
-    "after children": ("for _ in range(9): os.fork() or os._exit(0)\nos._exit(8)", False),
+    "after children": ("for _ in range(9): os.waitpid(os.fork() or os._exit(0), 0)\nos._exit(8)", False),
     "after a stop": (STOPS, False),
 }
 # Children and a thread that are made with CLONE_PTRACE, and so watched; some of them stay.

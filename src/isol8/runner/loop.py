@@ -288,7 +288,8 @@ class Runner:
         argv = [value for key, value in fields if key == "argv"]
         env = [value for key, value in fields if key == "env"]
         path, directory = os.fsdecode(single["path"]), os.fsdecode(single["cwd"])
-        os.makedirs(directory, exist_ok=True)
+        if not os.path.isdir(directory):  # to try and be refused takes longer
+            os.makedirs(directory, exist_ok=True)
         warm = single["warm"] == b"1"
         if warm and self._held and self._held.serves(argv, env, directory) and self._held.starts_now():
             worker = self._release_held(self._held, single["source"])
