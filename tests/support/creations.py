@@ -7,7 +7,8 @@ import pytest
 
 from isol8.engines.sandbox import Sandbox
 from isol8.engines.supervised import SupervisedEngine
-from tests.unit.scripted_engine import until
+
+_LONGEST_S = 120
 
 
 async def give_up_making(engine: SupervisedEngine, create: Callable[[], Awaitable[Sandbox]]) -> None:
@@ -15,8 +16,15 @@ async def give_up_making(engine: SupervisedEngine, create: Callable[[], Awaitabl
     and is gone."""
     for _ in range(3):
         making = asyncio.ensure_future(create())
-        await until(lambda: engine._answers)
+        await _asked(engine)
         making.cancel()
         with pytest.raises(asyncio.CancelledError):
             await making
     await engine.destroy(await create())
+
+
+async def _asked(engine: SupervisedEngine) -> None:
+    """Until an answer is waited for. Looked for in every turn of the loop: it may come within a millisecond."""
+    async with asyncio.timeout(_LONGEST_S):
+        while not engine._answers:  # noqa: ASYNC110
+            await asyncio.sleep(0)
