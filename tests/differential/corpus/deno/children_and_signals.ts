@@ -11,6 +11,6 @@ Deno.kill(Deno.pid, "SIGSTOP");
 console.log((await child.status).code);
 Deno.kill(Deno.pid, "SIGUSR2");
 Deno.kill(Deno.pid, "SIGHUP");
-await new Promise((resolve) => setTimeout(resolve, 50));
+while (seen.size < 2) await new Promise((resolve) => setTimeout(resolve, 5));
 console.log([...seen].sort().join());
 Deno.exit(17);
