@@ -14,7 +14,6 @@ import httpx
 import pytest
 
 import isol8
-from isol8.kernel import cgroups
 from tests.conftest import Serve
 from tests.security import containment
 from tests.security.conftest import Compiled
@@ -41,10 +40,6 @@ ZYGOTE, SANDBOXES, CGROUPS = "engines/native/zygote.py", "engines/native/sandbox
 FIRST = "engines/native/first.py"
 # Two ways lead to process 1: a table of system calls, and Python. Each has a layer of its own to lose.
 NO_TABLE = "return means.first if simple", "return None if simple"
-MEMORY = {
-    1: ("_write(name, size)", "_write(name, -1)"),
-    2: ('_write(f"{path}/memory.max", size)', '_write(f"{path}/memory.max", "max")'),
-}[cgroups.find().version]
 HOLES = {
     "no user of its own": Hole(
         FIRST, "in privileges.calls_to_drop(table.put)", "in ()", containment.no_privilege, r"assert 0 > 65536"
@@ -65,7 +60,13 @@ HOLES = {
     "no pid namespace": Hole(ZYGOTE, "namespaces.CLONE_NEWPID", "0", containment.no_host_processes, "PermissionError"),
     "no ipc namespace": Hole(ZYGOTE, "namespaces.CLONE_NEWIPC", "0", containment.no_shared_ipc, "True, True, True"),
     "no process limit": Hole(CGROUPS, "limits.pids + 1)", '"max")', containment.bounded_processes, "200"),
-    "no memory limit": Hole(CGROUPS, *MEMORY, containment.bounded_memory, "167772160"),
+    "no memory limit": Hole(
+        CGROUPS,
+        'limit_memory(self.paths["memory"], limits.memory_bytes)',
+        "pass",
+        containment.bounded_memory,
+        "167772160",
+    ),
     "no processor limit": Hole(
         CGROUPS,
         "self._limit_cpu(max(int(limits.cpus * _CPU_PERIOD_US), _MIN_QUOTA_US))",
@@ -108,7 +109,11 @@ FILTERS = {
 IN_PYTHON = {hole.line for name, hole in {**HOLES, **FILTERS}.items() if name.endswith("in Python")}
 if os.path.exists("/sys/fs/cgroup/memory/memory.kmem.tcp.limit_in_bytes"):  # elsewhere it is memory like any other
     HOLES["no limit of socket buffers"] = Hole(
-        CGROUPS, "_write(sockets, _SOCKET_BYTES)", "pass", containment.bounded_socket_buffers, "<= 96"
+        CGROUPS,
+        """_write(f"{self.paths['memory']}/memory.kmem.tcp.limit_in_bytes", _SOCKET_BYTES)""",
+        "pass",
+        containment.bounded_socket_buffers,
+        "<= 96",
     )
 
 
