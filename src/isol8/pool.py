@@ -1,6 +1,6 @@
 """Warm sandboxes of one runtime: made ahead of time, handed out once, never taken back.
 
-A pool has `size` sandboxes ready, and makes a new one for each that it hands out: two at a time when little is left of
+A pool has `size` sandboxes ready, and makes a new one for each that it hands out: four at a time when little is left of
 the stock, else one at a time, in calm moments, so that making the next sandbox takes the processor from no request.
 Who comes when there is none waits in line. When making fails, the first in line is told; refilling is tried again,
 later each time.
@@ -20,7 +20,7 @@ from isol8.model import SandboxSpec
 from isol8.tasks import Tasks
 
 _LOG = logging.getLogger("isol8.pool")
-_PARALLEL = 2
+_PARALLEL = 4  # two processors are busy with them then: each waits for the kernel now and then
 _FIRST_DELAY_S, _LONGEST_DELAY_S = 0.2, 30.0
 
 
