@@ -88,7 +88,9 @@ HOLES = {
         containment.runner_out_of_reach,
         "['prlimit']",
     ),
-    "nothing masked in proc": Hole(ZYGOTE, "in means.masked", "in ()", containment.masked_proc, "key-users"),
+    "nothing masked in proc": Hole(
+        "engines/native/view.py", "in _existing(_PROC_MASKED)", "in ()", containment.masked_proc, "key-users"
+    ),
     "a writable root": Hole(
         "engines/native/root.py", "mounts.bind_read_only(", "mounts.bind(", containment.read_only_root, "/usr"
     ),

@@ -66,6 +66,52 @@ class Upload:
             pass  # the program was quicker
 
 
+class Uploads:
+    """Files that are on their way in, each by the number of its exchange. Of one that has failed, what is still to come
+    is ignored. Raises OSError where a file cannot be written."""
+
+    def __init__(self) -> None:
+        self._open: dict[int, Upload | None] = {}
+        self._count = 0
+
+    def begin(self, channel: int, path: str) -> None:
+        """The first of one."""
+        self._open[channel] = None
+        self._count += 1
+        self._open[channel] = Upload(path, self._count)
+
+    def write(self, channel: int, data: bytes) -> None:
+        """A piece of one."""
+        upload = self._open.get(channel)
+        if upload is None:
+            return
+        try:
+            upload.write(data)
+        except OSError:
+            self._open[channel] = None
+            upload.abort()
+            raise
+
+    def finish(self, channel: int) -> bool:
+        """The end of one: whether it is in place now."""
+        upload = self._open.pop(channel, None)
+        if upload is None:
+            return False
+        try:
+            upload.finish()
+        except OSError:
+            upload.abort()
+            raise
+        return True
+
+    def abort(self) -> None:
+        """Leave nothing of any."""
+        for upload in self._open.values():
+            if upload:
+                upload.abort()
+        self._open.clear()
+
+
 def write_file(path: str, content: bytes) -> None:
     """Write a small file in place, following nothing. Raises OSError."""
     try:

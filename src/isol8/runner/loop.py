@@ -20,7 +20,7 @@ import select
 
 from isol8.runner import frames
 from isol8.runner.ends import Ends
-from isol8.runner.files import Upload, read_chunks, write_file
+from isol8.runner.files import Uploads, read_chunks, write_file
 from isol8.runner.frames import encode, unpack_fields
 from isol8.runner.holding import HOME, Held
 from isol8.runner.program import Begun, Program
@@ -92,8 +92,7 @@ class Runner:
         self._background: list[Worker] = []
         self._worker = begun.worker if begun else None
         self._held: Held | None = None
-        self._uploads: dict[int, Upload | None] = {}
-        self._upload_count = 0
+        self._uploads = Uploads()
         self._environment = [b"%b=%b" % pair for pair in os.environb.items()]
         self._wake, wake_writer = os.pipe()
         os.set_blocking(self._wake, False)
@@ -249,10 +248,7 @@ class Runner:
     def _resume(self, number: bytes) -> None:
         """Another server: what the one before had begun is over. Background processes of its session are not."""
         self._decoder = frames.Decoder(_MAX_REQUEST_BYTES)
-        for upload in self._uploads.values():
-            if upload:
-                upload.abort()
-        self._uploads.clear()
+        self._uploads.abort()
         if self._program:
             self._kill_all()
         self._send(resumed(number))
@@ -272,10 +268,8 @@ class Runner:
             self._kill(channel)
         elif kind == frames.GET:
             self._get(channel, dict(unpack_fields(payload)))
-        elif kind == frames.PUT:
-            self._put(channel, dict(unpack_fields(payload))["path"])
-        elif kind in (frames.DATA, frames.END):
-            self._continue_put(kind, channel, payload)
+        elif kind in (frames.PUT, frames.DATA, frames.END):
+            self._take_in(kind, channel, payload)
         elif kind == frames.PREPARE and not (self._program or self._worker or self._held):
             self._worker = self._fork()
         elif kind == frames.LISTEN:
@@ -333,33 +327,18 @@ class Runner:
             self._send(encode(frames.DATA, channel, chunk))
         self._send(encode(frames.END, channel))
 
+    def _take_in(self, kind: int, channel: int, payload: bytes) -> None:
+        if kind == frames.PUT:
+            self._uploads.begin(channel, os.fsdecode(dict(unpack_fields(payload))["path"]))
+        elif kind == frames.DATA:
+            self._uploads.write(channel, payload)
+        elif self._uploads.finish(channel):
+            self._send(encode(frames.DONE, channel))
+
     def _listen(self, channel: int, port: int) -> None:
         if self._relay is None:
             raise OSError(errno.EOPNOTSUPP, "this sandbox has no relay")
         self._relay.listen(port)
-        self._send(encode(frames.DONE, channel))
-
-    def _put(self, channel: int, path: bytes) -> None:
-        self._uploads[channel] = None  # what follows is ignored if it cannot even be opened
-        self._upload_count += 1
-        self._uploads[channel] = Upload(os.fsdecode(path), self._upload_count)
-
-    def _continue_put(self, kind: int, channel: int, payload: bytes) -> None:
-        upload = self._uploads.get(channel)
-        if kind == frames.END:
-            self._uploads.pop(channel, None)
-        if upload is None:
-            return
-        try:
-            if kind == frames.DATA:
-                upload.write(payload)
-                return
-            upload.finish()
-        except OSError:
-            upload.abort()
-            if kind == frames.DATA:
-                self._uploads[channel] = None
-            raise
         self._send(encode(frames.DONE, channel))
 
     def _hold(self, boot: Boot, gate: Gate) -> Held | None:

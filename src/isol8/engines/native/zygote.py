@@ -27,6 +27,7 @@ import gc
 import os
 import sys
 
+from isol8.engines.native import view
 from isol8.engines.native.copying.asking import ask
 from isol8.engines.native.ending import Ending
 from isol8.engines.native.first import (
@@ -41,7 +42,6 @@ from isol8.engines.native.first import (
     WORKERS_STREAMS,
     ZYGOTE,
     First,
-    Mount,
 )
 from isol8.engines.native.rehearsal import rehearse
 from isol8.engines.native.request import OWN_ARGUMENTS, PROGRAM, Request, descriptors_in
@@ -68,37 +68,26 @@ _REHEARSAL_TIMEOUT_S = 20  # well below what a request is waited for
 _NAMESPACES = namespaces.CLONE_NEWNS | namespaces.CLONE_NEWIPC | namespaces.CLONE_NEWUTS
 # Where the zygote lives between requests; in a user namespace it could not come back to the machine's network.
 _HOME = ("mnt", "ipc", "uts")
-_TMPFS = mounts.MS_NOSUID | mounts.MS_NODEV
-_PROC_FLAGS = mounts.MS_NOSUID | mounts.MS_NODEV | mounts.MS_NOEXEC
-_PROC = ("proc", "/proc", "proc", _PROC_FLAGS, "hidepid=2")
-# As the container runtimes mask them: runc's default spec (MaskedPaths, ReadonlyPaths).
-_PROC_MASKED = ("kcore", "keys", "key-users", "latency_stats", "timer_list", "sched_debug", "sysrq-trigger")
-# And the pressure files: whoever may write to one can have the kernel watch it thousands of times over, at the
-# machine's expense, and take a grace period of RCU for each to exit.
-_PROC_READ_ONLY = ("bus", "fs", "irq", "pressure", "sys")
 # Where no cgroup counts processes: the kernel counts them by user id (and, since Linux 5.14, user namespace) as well.
 # It is the same for every sandbox: only root could raise it at check-out.
 _PROCESSES_WITHOUT_GROUP = 1024
-# Where no cgroup counts memory: files without content are memory too, and by default the kernel allows millions.
-_FILES_WITHOUT_GROUP = 100_000
 
 
 class _Means:
     """What every sandbox of this zygote gets, made once: the system call filter, the Landlock rules (-1: this kernel
-    has none), and the paths of /proc to hide and to protect. `initial`: whether root is really root here."""
+    has none), and what covers parts of /proc. `initial`: whether root is really root here."""
 
     def __init__(self) -> None:
         self.initial = user_namespaces.is_initial()
         self.filter = seccomp.compile_filter()
-        self.masked = [path for path in (f"/proc/{name}" for name in _PROC_MASKED) if os.path.exists(path)]
-        self.guarded = [path for path in (f"/proc/{name}" for name in _PROC_READ_ONLY) if os.path.exists(path)]
+        self.proc = view.parts_of_proc()
         try:
             # A copied interpreter has rules of its own, and its runner must be able to kill it.
             self.ruleset = landlock.ruleset_for("/", signals=self.initial)
         except OSError:
             self.ruleset = -1  # an extra where there is one; `isol8 doctor` says why not
         try:
-            self.first = First(self.ruleset, self.filter, [_PROC, *_parts_of_proc(self)]) if self.initial else None
+            self.first = First(self.ruleset, self.filter, [view.PROC, *self.proc]) if self.initial else None
         except OSError:
             self.first = None  # process 1 is then made in Python
         self.rehearsed = False
@@ -118,7 +107,7 @@ def hold(before: tuple[set[str], set[str]], namespace: dict[str, object]) -> Non
     os.rmdir(f"{_BOOT_DIR}/isol8")
     os.rmdir(_BOOT_DIR)
     code = _uncover(str(original))
-    mounts.mount("none", "/", flags=mounts.MS_REMOUNT | mounts.MS_BIND | mounts.MS_RDONLY | _TMPFS)
+    mounts.mount("none", "/", flags=mounts.MS_REMOUNT | mounts.MS_BIND | mounts.MS_RDONLY | view.TMPFS)
     privileges.empty_bounding_set()
     traces = Traces(before, namespace)
     try:
@@ -220,7 +209,7 @@ def _clone(
     who = ZYGOTE
     try:
         namespaces.unshare(_NAMESPACES | own)
-        _mount(request)
+        view.mount(request)
         if own:
             namespaces.loopback_up()
         flags = namespaces.CLONE_NEWPID | parent | clones
@@ -256,7 +245,7 @@ def _become_sandbox(request: Request, means: _Means, traces: Traces) -> NoReturn
         memory.populate(means.runner_writes)
         if "cgroup-namespace" not in request.without:
             namespaces.unshare(namespaces.CLONE_NEWCGROUP)
-        _mount_proc(means)
+        view.mount_proc(means.proc, initial=means.initial)
         if request.network != "host" and not means.initial:
             namespaces.loopback_up()  # else the zygote has done it
         set_oom_score(b"0")
@@ -396,53 +385,3 @@ def _in_worker(request: Request, written: list[tuple[int, int]], means: _Means, 
     memory.populate(written)
     if request.modules:
         traces.import_ahead(request.modules)
-
-
-def _mount(request: Request) -> None:
-    """In the zygote: the writable directories, and what /etc says of the sandbox."""
-    user = 0 if request.alone else request.uid
-    owner = f"uid={user},gid={user}"
-    most = f",nr_inodes={_FILES_WITHOUT_GROUP}" if "memory-limit" in request.without else ""
-    mounts.mount("tmpfs", "/sandbox", "tmpfs", _TMPFS, f"mode=755,{owner},size={request.sandbox_bytes}{most}")
-    mounts.mount("tmpfs", "/tmp", "tmpfs", _TMPFS | mounts.MS_NOEXEC, f"mode=1777,size={request.tmp_bytes}{most}")
-    mounts.mount("tmpfs", "/dev/shm", "tmpfs", _TMPFS | mounts.MS_NOEXEC, f"mode=1777,size={request.tmp_bytes}{most}")
-    entry = f":x:{request.uid}:{request.uid}:sandbox:/sandbox:/bin/bash\n"
-    _show_file("/etc/passwd", f"root:x:0:0:root:/:/bin/false\nsandbox{entry}nobody:x:65534:65534::/:/bin/false\n")
-    _show_file("/etc/group", f"root:x:0:\nsandbox:x:{request.uid}:\nnogroup:x:65534:\n")
-    if request.resolver:
-        _show_file("/etc/resolv.conf", request.resolver)
-    for tree, target in request.mounts:
-        mounts.attach(tree, target)
-    if request.alone:  # the files are its user's own
-        for path in ("/etc/passwd", "/etc/group"):
-            mounts.set_read_only(path)
-
-
-def _mount_proc(means: _Means) -> None:
-    """In the clone. In a user namespace it can only be mounted while another one is in sight: see root.py."""
-    if means.initial:
-        mounts.mount(*_PROC)
-    else:
-        mounts.mount("proc", "/opt", "proc", _PROC_FLAGS, "hidepid=2")
-        mounts.unmount("/proc")
-        mounts.move("/opt", "/proc")
-    for each in _parts_of_proc(means):
-        mounts.mount(*each)
-
-
-def _parts_of_proc(means: _Means) -> list[Mount]:
-    """What is mounted over parts of /proc, as arguments of `mount`."""
-    found: list[Mount] = []
-    for path in means.guarded:
-        found.append((path, path, "", mounts.MS_BIND, ""))
-        found.append(("none", path, "", mounts.MS_REMOUNT | mounts.MS_BIND | mounts.MS_RDONLY | _PROC_FLAGS, ""))
-    return found + [("/dev/null", path, "", mounts.MS_BIND, "") for path in means.masked]
-
-
-def _show_file(path: str, text: str) -> None:
-    """Mount a file of the sandbox's own over one of the shared root. Its only name is then that one."""
-    source = "/dev/shm/.file"
-    with open(source, "w") as file:
-        file.write(text)
-    mounts.mount(source, path, flags=mounts.MS_BIND)
-    os.unlink(source)
