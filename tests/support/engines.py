@@ -90,6 +90,7 @@ _OF_CONTAINERS: Reasons = {
     "contract/test_refusals.py::test_a_runtime_that_is_not_installed*": "runtimes are the image's",
     "engine/*": "the native engine by itself",
     "security/test_copies.py::*": "the native engine alone copies interpreters",
+    "security/test_first.py::*": "the native engine alone makes process 1 by a table",
 }
 NOT_ABOUT: dict[str, Reasons] = {
     "native": {"docker/*": "the Docker engine by itself", "packages/test_images.py::*": "images are Docker's"},
