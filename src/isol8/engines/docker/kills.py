@@ -1,7 +1,7 @@
 """Kills for memory that take the whole container along, and with it the cgroup that has counted them.
 
 Under gVisor the kernel of a sandbox is one process, which is what the machine's kernel kills. The daemon sees it, and
-tells of it: before the container's end as a rule, but two parts of it tell of the two, and sometimes just after it.
+tells of it before the container's end.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from isol8.engines.docker.client import DaemonFailure, Place, connect, disconnec
 _LOG = logging.getLogger("isol8.docker")
 _AGAIN_S = 1.0
 _PATIENCE_S = 10.0
-_LATER_S = 1.0  # what the word of a kill may come after that of the end
 _REMEMBERED = 4096  # containers; of those that have ended, only the last are asked about
 
 
@@ -66,13 +65,7 @@ class Kills:
 
     def _take(self, event: dict[str, Any]) -> None:
         container = event.get("id", "")
-        if event.get("Action") == "oom":
-            self._tell(container, 1)
-        else:
-            asyncio.get_running_loop().call_later(_LATER_S, self._tell, container, 0)
-
-    def _tell(self, container: str, kills: int) -> None:
-        self._counts[container] = self._counts.pop(container, 0) + kills
+        self._counts[container] = self._counts.pop(container, 0) + (event.get("Action") == "oom")
         if container in self._ended:
             self._ended[container].set()
         if len(self._counts) > _REMEMBERED:
