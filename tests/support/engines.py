@@ -113,8 +113,8 @@ NOT_ABOUT: dict[str, Reasons] = {
         **_PARTS,
         **_SEEN_FROM_OUTSIDE,
         "contract/test_endings.py::test_out_of_memory_in_a_child_alone": (
-            "gVisor's kernel may end as a whole when a child wants more memory than there is, and a busy daemon tells of no"
-            " kill then: the execution has failed, which is what is said"
+            "gVisor's kernel may end as a whole when a child wants more memory than there is, and a busy daemon"
+            " tells of no kill then: the execution has failed, which is what is said"
         ),
     },
     "podman": {**_OF_CONTAINERS, **_PARTS},
