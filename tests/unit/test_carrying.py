@@ -71,6 +71,23 @@ async def test_nothing_stays_open_whoever_lets_go_first_and_however_soon_the_oth
     assert descriptors() == before
 
 
+async def test_a_caller_who_goes_away_while_much_is_said_has_let_go_like_any_other() -> None:
+    """The socket has closed itself by then."""
+    ended = asyncio.Event()
+
+    async def outwards(writer: asyncio.StreamWriter) -> None:
+        while True:
+            writer.write(b"x" * 1000)
+            await writer.drain()
+            await asyncio.sleep(0)
+
+    carrying, theirs = await Carrying.begin(read_away, outwards, ended.set)
+    os.close(theirs)
+    async with asyncio.timeout(60):
+        await ended.wait()
+    await carrying.close()
+
+
 async def test_what_the_sandbox_said_last_arrives() -> None:
     async def outwards(writer: asyncio.StreamWriter) -> None:
         writer.write(b"x" * 1000)

@@ -16,7 +16,7 @@ class Carrying:
 
     def __init__(self, writer: asyncio.StreamWriter, inwards: Work, outwards: Work, ended: Callable[[], None]) -> None:
         self._writer = writer
-        self._ended = ended
+        self._ended: Callable[[], None] | None = ended  # until it is called
         self._both = [asyncio.create_task(inwards), asyncio.create_task(outwards)]
         for task in self._both:
             task.add_done_callback(self._end)
@@ -39,9 +39,10 @@ class Carrying:
     def _end(self, _: asyncio.Task[None]) -> None:
         """One direction is over. A callback, since a task that waits for that may be cancelled before it closes
         anything."""
-        if not self._writer.is_closing():
+        ended, self._ended = self._ended, None
+        if ended:
             self._writer.close()
-            self._ended()
+            ended()
         for task in self._both:
             task.cancel()
 
