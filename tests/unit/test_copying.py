@@ -12,7 +12,7 @@ import pytest
 
 from isol8.engines.native.copying import booting, individual, installing, machine, state
 from isol8.engines.native.copying.errors import Unfit
-from isol8.kernel import ptrace
+from isol8.kernel import call_table, ptrace
 from isol8.kernel.syscalls import MACHINE
 
 pytestmark = pytest.mark.skipif(MACHINE != "x86_64" or os.geteuid() != 0, reason="copying is for root on x86_64")
@@ -59,7 +59,7 @@ def test_a_program_is_held_before_it_opens_its_file(held: Holder) -> None:
     found = held.hold("/usr/bin/cat")
     assert found.threads == [found.process]
     thread = state.thread_of(found.process, found.process)
-    assert (thread.name, thread.registers["rax"]) == (b"cat", installing.number("openat"))
+    assert (thread.name, thread.registers["rax"]) == (b"cat", call_table.number("openat"))
     assert thread.extended[512:520] != bytes(8)
 
 

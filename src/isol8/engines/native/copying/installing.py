@@ -20,7 +20,7 @@ from isol8.engines.native.copying.state import (
     thread_of,
 )
 from isol8.kernel import ptrace
-from isol8.kernel.syscall_numbers import NUMBERS
+from isol8.kernel.call_table import number
 
 CONTROL = 63  # its descriptor of the socket by which copies are asked for; out of the way of all others
 CODE_BYTES = 4096
@@ -32,13 +32,6 @@ _READ_WRITE, _READ_EXECUTE = 3, 5
 _NOT_INHERITED = "dc"
 _STRANGE_FLAGS = {"wf", "um", "uw", "lo", "ht"}  # wiped on fork, userfaultfd, locked, huge pages of hugetlbfs
 _STREAMS = (0, 1, 2)
-
-
-def number(name: str) -> int:
-    """The number of a system call."""
-    found = {"setns": 308, "process_vm_writev": 311}.get(name) or NUMBERS[name][0]
-    assert found is not None
-    return found
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from isol8.engines.native.copying.errors import Unfit
+from isol8.kernel.call_table import LOAD_ARGUMENTS
 from isol8.kernel.ptrace import WORD
 
 # One step of a table: what is in the registers of a system call, the stack pointer, and which step comes next when the
@@ -14,12 +15,7 @@ from isol8.kernel.ptrace import WORD
 STEP = struct.Struct("=8Q3Q")
 CODE = bytes.fromhex(
     "498b07"  # run:  mov rax, [r15]
-    "498b7f08"  #     mov rdi, [r15+8]
-    "498b7710"  #     mov rsi, [r15+16]
-    "498b5718"  #     mov rdx, [r15+24]
-    "4d8b5720"  #     mov r10, [r15+32]
-    "4d8b4728"  #     mov r8, [r15+40]
-    "4d8b4f30"  #     mov r9, [r15+48]
+    f"{LOAD_ARGUMENTS.hex()}"
     "498b6738"  #     mov rsp, [r15+56]
     "0f05"  #         syscall
     "4885c0"  # done: test rax, rax

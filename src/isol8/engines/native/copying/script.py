@@ -33,10 +33,11 @@ from collections.abc import Iterator
 
 from isol8.engines.native.copying import opening, threads
 from isol8.engines.native.copying.errors import Unfit
-from isol8.engines.native.copying.installing import CONTROL, Image, number
+from isol8.engines.native.copying.installing import CONTROL, Image
 from isol8.engines.native.copying.machine import Step
 from isol8.engines.native.copying.state import layout_of
 from isol8.engines.native.copying.table import Table, call
+from isol8.kernel.call_table import number
 
 # What a request brings, in the order of its descriptors: these six, and then one for each cgroup.
 STDIN, STDOUT, STDERR, REPORT, RUNNER, RULES = range(6)

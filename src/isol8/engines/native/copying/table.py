@@ -6,8 +6,9 @@ import os
 from collections.abc import Iterable
 
 from isol8.engines.native.copying.errors import Unfit
-from isol8.engines.native.copying.installing import DATA_BYTES, Image, number
+from isol8.engines.native.copying.installing import DATA_BYTES, Image
 from isol8.engines.native.copying.machine import CODE, STEP, Step
+from isol8.kernel.call_table import number
 
 
 def call(name: str, *arguments: int) -> Step:

@@ -8,10 +8,11 @@ from collections.abc import Iterator
 
 from isol8.engines.native.copying.errors import Unfit
 from isol8.engines.native.copying.individual import find_thread_numbers
-from isol8.engines.native.copying.installing import DATA_BYTES, Image, number
+from isol8.engines.native.copying.installing import DATA_BYTES, Image
 from isol8.engines.native.copying.machine import DONE, FRAME_BYTES, Frame, Step, as_frame_holds, calling
 from isol8.engines.native.copying.state import Thread
 from isol8.engines.native.copying.table import Table
+from isol8.kernel.call_table import number
 
 _VM, _FS, _FILES, _SIGHAND, _THREAD, _SYSVSEM = 0x100, 0x200, 0x400, 0x800, 0x10000, 0x40000
 _SETTLS, _PARENT_SETTID, _CHILD_CLEARTID, _CHILD_SETTID = 0x80000, 0x100000, 0x200000, 0x1000000
