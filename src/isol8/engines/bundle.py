@@ -11,6 +11,7 @@ from typing import Any
 # In the order in which they import each other.
 _MODULES = (
     "isol8.kernel.syscalls",
+    "isol8.kernel.signals",
     "isol8.kernel.privileges",
     "isol8.kernel.pipe_gates",
     "isol8.runner.frames",

@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 
 from isol8.kernel import privileges
 from isol8.kernel.pipe_gates import PipeGate
+from isol8.kernel.signals import reset_signals
 from isol8.runner.files import write_file
 from isol8.runner.holding import Boot
 from isol8.runner.loop import Runner
@@ -27,8 +28,11 @@ def main(settings: dict[str, Any]) -> NoReturn:
     # Nobody may trace the runner or read it in /proc, though the user is the same.
     privileges.set_dumpable(False)
     os.umask(0o022)
-    # The namespace protects process 1 from signals it has no handler for; the interpreter sets one for this.
-    _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
+    # A daemon passes on what it was started with, and make, for one, has two signals of libc's ignored. That leaves
+    # nothing for SIGINT either: the namespace protects process 1 from signals that it has no handler for.
+    reset_signals()
+    for number in (_signal.SIGPIPE, _signal.SIGXFSZ):  # as the interpreter has them for itself
+        _signal.signal(number, _signal.SIG_IGN)
     stream, output = _move_streams()
     inherited = dict(os.environ) if settings["inherit"] else {}
     inherited.pop("HOSTNAME", None)  # Docker's own

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import signal
 
 from isol8.kernel.syscalls import syscall
@@ -25,6 +24,8 @@ def reset_signals() -> None:
 
 def settle() -> None:
     """First of all in a process that the launcher started: undo what that has left set, and set up the log."""
+    import logging  # not above: a container's runner, which resets its signals, is to start without it
+
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     # The launcher blocks what it waits for. An interrupt from a terminal comes to all of them: the launcher sees to it.
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
