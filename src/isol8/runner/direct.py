@@ -12,11 +12,10 @@ import os
 from isol8.runner import frames
 from isol8.runner.files import write_file
 from isol8.runner.holding import HOME
-from isol8.runner.worker import await_go, become_program, become_worker
+from isol8.runner.worker import await_go, become_program
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from typing import NoReturn
 
 CHANNEL_BYTES = 4
@@ -64,19 +63,10 @@ def read_start(data: bytes) -> Start | None:
     return None
 
 
-def wait_for_start(
-    on_fork: Callable[[], None],
-    streams: tuple[int, int, int],
-    pipes: tuple[int, int],
-    stream: int,
-    stdin: int,
-    argv: list[bytes],
-) -> NoReturn:
-    """In a process that was just made: be a worker, say READY, and wait for the server. `pipes` are where a runner says
-    what to become, and where process 1 is told that the program begins; `stdin` is what feeds it. Raises Released or
-    executes."""
+def wait_for_start(pipes: tuple[int, int], stream: int, stdin: int, argv: list[bytes]) -> NoReturn:
+    """In a worker: say READY, and wait for the server. `pipes` are where a runner says what to become, and where
+    process 1 is told that the program begins; `stdin` is what feeds it. Raises Released or executes."""
     go, report = pipes
-    become_worker(on_fork, streams, (*pipes, stream, stdin))
     os.write(stream, frames.encode(frames.READY, 0))
     connection = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM, 0, stream)
     data = connection.recv(_MOST_BYTES, _socket.MSG_PEEK)

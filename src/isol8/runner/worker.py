@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
 _VFORKS = (3, 11)  # from then on its arguments are these
-_PROGRAM_OOM_SCORE = b"300"  # between a program and its runner, the kernel should take the program
+PROGRAM_OOM_SCORE = b"300"  # between a program and its runner, the kernel should take the program
 
 
 class Released(BaseException):
@@ -95,7 +95,7 @@ def fork_worker(on_fork: Callable[[], None]) -> Worker:
 def wait_as_worker(on_fork: Callable[[], None], streams: tuple[int, int, int], pipes: tuple[int, int]) -> NoReturn:
     """In a process that was just made: be a worker. `pipes` are where it is told what to become, and what it closes
     when it is ready. Raises Released or executes."""
-    become_worker(on_fork, streams, pipes)
+    _become_worker(on_fork, streams, pipes)
     os.close(pipes[1])
     await_go(pipes[0])
 
@@ -131,11 +131,11 @@ def start_program(executable: str, argv: list[bytes], env: list[bytes], director
             os.waitpid(pid, 0)
         return None
     worker.unblock()
-    set_oom_score(_PROGRAM_OOM_SCORE, pid)
+    set_oom_score(PROGRAM_OOM_SCORE, pid)
     return worker
 
 
-def become_worker(on_fork: Callable[[], None], streams: tuple[int, int, int], kept: tuple[int, ...]) -> None:
+def _become_worker(on_fork: Callable[[], None], streams: tuple[int, int, int], kept: tuple[int, ...]) -> None:
     """A session of its own, the three streams in place, the runner's signal settings undone, nothing else open but what
     is `kept`."""
     os.setsid()
@@ -151,7 +151,7 @@ def become_worker(on_fork: Callable[[], None], streams: tuple[int, int, int], ke
         first = descriptor + 1
     os.closerange(first, os.sysconf("SC_OPEN_MAX"))
     on_fork()
-    set_oom_score(_PROGRAM_OOM_SCORE)
+    set_oom_score(PROGRAM_OOM_SCORE)
 
 
 def set_oom_score(score: bytes, process: int | str = "self") -> None:

@@ -11,26 +11,29 @@ from __future__ import annotations
 
 import os
 
-from isol8.engines.native.relaying import Relay, polled
+from isol8.engines.native.relaying import RELAYED, Relay, polled
 from isol8.kernel import call_table, namespaces, privileges, seccomp
 from isol8.runner.frames import READY, encode
 from isol8.runner.program import Begun, Program
-from isol8.runner.worker import Worker
+from isol8.runner.worker import PROGRAM_OOM_SCORE, Worker
 
 # Who comes back from the table, and how. Process 1 as RUNNER, before there is a program, or with one; see relaying.py.
 REFUSED, ZYGOTE, FAILED, WORKER, RUNNER, UNSTARTED, RUNNING, ENDING, ENDED = range(-1, 8)
-_ROOM = 6 * 4096
+_ROOM = 15 * 4096
 _RESERVED = 2 * 64 * 1024
 MOST_GROUPS = 16
+_MOST_COPIES = 320  # what a zygote's rehearsal finds are some two hundred
 # Descriptors of process 1, from the moment at which it closes all others. Pipes take the lowest that are free.
 STREAM, _RULES = 3, 4
+_FREE_IN_WORKER = 4  # the lowest that it does not keep
 _STDIN, _STDOUT, _STDERR, _GO, _REPORT = (4, 5), (6, 7), (8, 9), (10, 11), (12, 13)
-WORKERS_STREAMS, WORKERS_PIPES = (_STDIN[0], _STDOUT[1], _STDERR[1]), (_GO[0], _REPORT[1])
+_WORKERS_STREAMS, WORKERS_PIPES = (_STDIN[0], _STDOUT[1], _STDERR[1]), (_GO[0], _REPORT[1])
 FEED = _STDIN[1]
 _WRITE_ONLY, _CLOEXEC, _LAST_DESCRIPTOR = 0o1, 0o2000000, 0xFFFFFFFF
 _AT_FDCWD = -100
 _SIGINT, _SIGKILL, _SIGCHLD = 2, 9, 17
 _MASK_BYTES = 8
+_MADV_POPULATE_WRITE = 23
 _SET_CHILD, _CLEAR_CHILD = 0x01000000, 0x00200000  # CLONE_CHILD_SETTID, CLONE_CHILD_CLEARTID
 _F_SETFL, _NONBLOCK = 4, 0o4000
 
@@ -47,7 +50,16 @@ class First:
         self._enter(table, ruleset, proc)
         self._become_user(table, ruleset, program)
         self._wait(table)
+        self._become_worker(table)
         table.finish()
+
+    def copy_ahead(self, ranges: list[tuple[int, int]]) -> None:
+        """From now on workers take their own copies of these pages; see memory.populate."""
+        largest = sorted(ranges, key=lambda each: each[1])[-_MOST_COPIES:]
+        for index, (start, length) in enumerate(largest):
+            self._table.set(f"start {index}", start)
+            self._table.set(f"length {index}", length)
+        self._table.aim("copy ahead", f"copies {len(largest)}")
 
     def make(self, flags: int, stream: int, uid: int, groups: list[int], *, relay: bool) -> int:
         """Make a sandbox; who comes back: REFUSED and FAILED have an `error`. No more than MOST_GROUPS descriptors.
@@ -109,13 +121,7 @@ class First:
         for source, target, kind, flags, options in proc:
             texts = [table.text(text) if text else 0 for text in (source, target, kind, options)]
             table.call("mount", *texts[:3], flags, texts[3])
-        # How soon the kernel takes it is no layer: see set_oom_score.
-        score = table.text("/proc/self/oom_score_adj")
-        table.call("openat", _AT_FDCWD, score, _WRITE_ONLY | _CLOEXEC, 0, failed="scored")
-        table.call("write", first_free, zero, 1, failed="written")
-        table.label("written")
-        table.call("close", first_free)
-        table.label("scored")
+        _score(table, first_free, b"0")
         table.call("chdir", table.text("/sandbox"))
 
     def _become_user(self, table: call_table.CallTable, ruleset: int, program: bytes) -> None:
@@ -132,8 +138,6 @@ class First:
 
     def _wait(self, table: call_table.CallTable) -> None:
         """Clone the worker, and wait with it."""
-        # The namespace protects process 1 from signals it has no handler for; the interpreter sets one for this.
-        table.call("rt_sigaction", _SIGINT, table.put(bytes(32)), 0, _MASK_BYTES)
         pair = table.put(bytes(8))
         for _ in (_STDIN, _STDOUT, _STDERR, _GO, _REPORT):
             table.call("pipe2", pair, _CLOEXEC)
@@ -141,7 +145,9 @@ class First:
             table.call("fcntl", descriptor, _F_SETFL, _NONBLOCK)
         table.label("worker")
         table.call("clone", _SIGCHLD | _SET_CHILD | _CLEAR_CHILD, 0, 0, self._thread, 0, zero="in worker")
-        for descriptor in (*WORKERS_STREAMS, WORKERS_PIPES[0]):
+        # The namespace protects process 1 from signals it has no handler for; the interpreter sets one for this.
+        table.call("rt_sigaction", _SIGINT, table.put(bytes(32)), 0, _MASK_BYTES)
+        for descriptor in (*_WORKERS_STREAMS, WORKERS_PIPES[0]):
             table.call("close", descriptor)
         table.label("way")
         table.call("close", WORKERS_PIPES[1], zero="relay")
@@ -158,15 +164,45 @@ class First:
         table.leave("running", RUNNING)
         table.leave("ending", ENDING)
         table.leave("ended", ENDED)
-        table.label("in worker")
-        table.call("set_robust_list", self._robust, call_table.ROBUST_HEAD_BYTES)
-        table.leave("in worker, ready", WORKER)
         table.leave("zygote", ZYGOTE)
         table.leave("refused", REFUSED)
         table.leave("failed", FAILED)
         table.label("let go")
         table.call("exit_group", 0, zero="let go", more="let go", failed="let go")
 
+    def _become_worker(self, table: call_table.CallTable) -> None:
+        """What `become_worker` does, and `zygote._in_worker`: what tells a program from its runner."""
+        table.label("in worker")
+        table.call("set_robust_list", self._robust, call_table.ROBUST_HEAD_BYTES)
+        table.call("setsid")
+        for target, source in enumerate(_WORKERS_STREAMS):
+            table.call("dup3", source, target, 0)
+        # Everything else that is open is the runner's: above all the other ends of these pipes.
+        first = 3
+        for descriptor in sorted((STREAM, FEED, *WORKERS_PIPES)):
+            if first < descriptor:
+                table.call("close_range", first, descriptor - 1, 0)
+            first = descriptor + 1
+        table.call("close_range", first, _LAST_DESCRIPTOR, 0)
+        _add(table, privileges.call_to_set_dumpable(True))
+        _score(table, _FREE_IN_WORKER, PROGRAM_OOM_SCORE)
+        table.label("copy ahead")
+        table.call("getpid", less=RELAYED, zero="copies 0")
+        for index in reversed(range(_MOST_COPIES)):
+            table.label(f"copies {index + 1}")
+            table.call("madvise", f"start {index}", f"length {index}", _MADV_POPULATE_WRITE, failed="copies 0")
+        table.leave("copies 0", WORKER)
+
 
 def _add(table: call_table.CallTable, call: tuple[str, tuple[int, ...]]) -> None:
     table.call(call[0], *call[1])
+
+
+def _score(table: call_table.CallTable, free: int, score: bytes) -> None:
+    """How soon the kernel takes it: no layer; see set_oom_score. `free` is the lowest descriptor that is."""
+    path = table.text("/proc/self/oom_score_adj")
+    table.call("openat", _AT_FDCWD, path, _WRITE_ONLY | _CLOEXEC, 0, failed=f"{score!r} is not set")
+    table.call("write", free, table.put(score), len(score), failed=f"{score!r} is tried")
+    table.label(f"{score!r} is tried")
+    table.call("close", free)
+    table.label(f"{score!r} is not set")

@@ -17,8 +17,9 @@ _SIGNAL_BYTES = 128
 _SIGCHLD, _BLOCK, _MASK_BYTES = 17, 0, 8
 _NONBLOCK, _CLOEXEC = 0o4000, 0o2000000
 _WNOHANG = 1
+_PEEK, _DONT_WAIT = 0x2, 0x40
 _STATUS_BYTES = 4
-_WORKER = 2  # the number of the first process that process 1 makes
+RELAYED = 2  # the number of the first process that process 1 makes, the worker
 _NO_DESCRIPTOR = 0xFFFFFFFF
 
 
@@ -68,7 +69,6 @@ class Relay:
         table.call("signalfd4", -1, mask, _MASK_BYTES, _NONBLOCK | _CLOEXEC)
         self.signals = min(ours + list(outputs)) - 1  # the lowest that is free
         self._pending = table.put(bytes(_SIGNAL_BYTES))
-        # First the stream, which is looked at by itself too.
         self._polled = table.put(polled(stream, self.signals, *outputs))
         self._outputs = [
             _Output(table, name, descriptor, kind, self._polled + 8 * (2 + place))
@@ -120,9 +120,9 @@ class Relay:
             # The error is no descriptor: there the pipe is polled no more.
             table.call("close", _NO_DESCRIPTOR, copy=each.place, failed=following)
         table.label("reap")
-        table.call("wait4", -1, self._status, _WNOHANG, 0, less=_WORKER, zero="tell", more="reap", failed="look")
+        table.call("wait4", -1, self._status, _WNOHANG, 0, less=RELAYED, zero="tell", more="reap", failed="look")
         table.label("look")
-        table.call("poll", self._polled, 1, 0, zero="turn", more="running", failed="running")
+        self._look(more="running", none="turn")
 
     def _tell_end(self) -> None:
         """What a pipe holds can be read at once. What comes then is another process's."""
@@ -142,4 +142,11 @@ class Relay:
         table.label("reap rest")
         table.call("wait4", -1, self._pending, _WNOHANG, 0, more="reap rest", failed="look again")
         table.label("look again")
-        table.call("poll", self._polled, 1, 0, zero="idle", more="ended", failed="ended")
+        self._look(more="ended", none="idle")
+
+    def _look(self, more: str, none: str) -> None:
+        """Whether the server has said anything. At its end it has let go of the sandbox."""
+        at_once = _PEEK | _DONT_WAIT
+        self._table.call(
+            "recvfrom", self._stream, self._pending, 1, at_once, 0, 0, zero="let go", more=more, failed=none
+        )

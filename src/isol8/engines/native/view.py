@@ -5,6 +5,7 @@ Standard library only, and little of it: see kernel/__init__.py.
 
 from __future__ import annotations
 
+import errno
 import os
 
 from isol8.kernel import mounts
@@ -75,7 +76,10 @@ def _existing(names: tuple[str, ...]) -> list[str]:
 def _show_file(path: str, text: str) -> None:
     """Mount a file of the sandbox's own over one of the shared root. Its only name is then that one."""
     source = "/dev/shm/.file"
-    with open(source, "w") as file:
-        file.write(text)
+    file = os.open(source, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+    content = text.encode()
+    if os.write(file, content) < len(content):
+        raise OSError(errno.ENOSPC, f"there is no room for {path}")
+    os.close(file)
     mounts.mount(source, path, flags=mounts.MS_BIND)
     os.unlink(source)

@@ -39,7 +39,6 @@ from isol8.engines.native.first import (
     UNSTARTED,
     WORKER,
     WORKERS_PIPES,
-    WORKERS_STREAMS,
     ZYGOTE,
     First,
 )
@@ -52,7 +51,7 @@ from isol8.runner.frames import READY, encode
 from isol8.runner.holding import Boot
 from isol8.runner.loop import Runner
 from isol8.runner.program import Begun
-from isol8.runner.worker import Released, Worker, set_oom_score, wait_as_worker
+from isol8.runner.worker import Released, Worker, await_go, set_oom_score
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -139,14 +138,16 @@ def _uncover(path: str) -> CodeType | None:
 def _serve(means: _Means, traces: Traces) -> NoReturn:
     """Clone a sandbox for every request. Only what is to run a program leaves, by Released."""
     control = _socket.socket(fileno=CONTROL)
+    buffer = memoryview(bytearray(_MAX_REQUEST_BYTES))
     home = [namespaces.open_own(name) for name in (*_HOME, *(("net",) if means.initial else ()))]
     gc.collect()
     memory.keep_out_of_sight([value for value in gc.get_objects() if not isinstance(value, _Frame)])
     control.send(b"ready")
     while True:
-        payload, ancillary, _, _ = control.recvmsg(_MAX_REQUEST_BYTES, _socket.CMSG_SPACE(4 * _MAX_DESCRIPTORS))
-        if not payload:
+        size, ancillary, _, _ = control.recvmsg_into((buffer,), _socket.CMSG_SPACE(4 * _MAX_DESCRIPTORS))
+        if not size:
             os._exit(0)
+        payload = bytes(buffer[:size])
         if not means.rehearsed:
             _rehearse(Request(payload, None), means, home, traces)
             if means.initial:
@@ -190,6 +191,8 @@ def _rehearse(request: Request, means: _Means, home: list[int], traces: Traces) 
             means.runner_writes, means.program_writes = written = rehearse(runner, ours, PROGRAM)
             for ranges in written:
                 memory.keep_out_of_sight([ranges, *ranges])
+            if means.first:
+                means.first.copy_ahead(means.program_writes)
     except (OSError, EOFError):
         pass  # every page is then copied when it is first written to
     finally:
@@ -279,7 +282,7 @@ def _come_back(who: int, first: First, request: Request, means: _Means, traces: 
         if who == FAILED:
             raise first.error(who)
         if who == WORKER:
-            _wait_in_worker(request, means, traces)
+            _wait_in_worker(request, first, traces)
         _signal.pthread_sigmask(_signal.SIG_UNBLOCK, [_signal.SIGCHLD])
         _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
         if who == UNSTARTED:
@@ -291,14 +294,16 @@ def _come_back(who: int, first: First, request: Request, means: _Means, traces: 
         _give_up(error)
 
 
-def _wait_in_worker(request: Request, means: _Means, traces: Traces) -> NoReturn:
-    def on_fork() -> None:
-        _in_worker(request, means.program_writes, means, traces)
-
-    # Packages are foreign code: where some were imported, the stream is not within their reach.
-    if request.modules:
-        wait_as_worker(on_fork, WORKERS_STREAMS, WORKERS_PIPES)
-    wait_for_start(on_fork, WORKERS_STREAMS, WORKERS_PIPES, STREAM, FEED, request.boot.argv)
+def _wait_in_worker(request: Request, first: First, traces: Traces) -> NoReturn:
+    first.forget()
+    if not request.modules:
+        wait_for_start(WORKERS_PIPES, STREAM, FEED, request.boot.argv)
+    # Packages are foreign code: the stream is not within their reach.
+    os.close(STREAM)
+    os.close(FEED)
+    traces.import_ahead(request.modules)
+    os.close(WORKERS_PIPES[1])
+    await_go(WORKERS_PIPES[0])
 
 
 def _serve_as_runner(
