@@ -53,13 +53,17 @@ print(done, flush=True); os._exit(0)
 )
 
 
-def _left(lab: Lab, sandbox: Sandbox) -> list[str]:
-    """The states of all processes in a sandbox but its runner."""
+def _processes(lab: Lab, sandbox: Sandbox) -> list[str]:
+    """Their ids, the runner's first."""
     group = lab.engine._groups[sandbox.id]
     assert group
-    _, *others = Path(group.directories[0], "cgroup.procs").read_text().split()
+    return Path(group.directories[0], "cgroup.procs").read_text().split()
+
+
+def _left(lab: Lab, sandbox: Sandbox) -> list[str]:
+    """The states of all processes in a sandbox but its runner."""
     states = []
-    for pid in others:
+    for pid in _processes(lab, sandbox)[1:]:
         with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it has just gone
             states.append(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0])
     return states
@@ -148,12 +152,19 @@ async def test_one_that_is_kept_from_its_end_is_killed_like_any_other(lab: Lab) 
         "if os.fork() == 0:\n"
         "    while libc.ptrace(0x4206, 2, 0, 0x40): time.sleep(0.01)\n"
         "    print('taken up', flush=True)\n"
+        "    open('taken', 'w')\n"
         "    os.close(go)\n"
         "    time.sleep(3600)\n"
         "os.close(go); os.read(ready, 1); os._exit(0)"
     )
     running = asyncio.create_task(python(sandbox, keep, last=True))
-    await asyncio.to_thread(machine.until, lambda: "t" in _left(lab, sandbox), lambda: str(_left(lab, sandbox)))
+    # It stops for its own first child's signal too, for a moment.
+    taken = f"/proc/{_processes(lab, sandbox)[0]}/root/sandbox/taken"
+    await asyncio.to_thread(
+        machine.until,
+        lambda: os.path.exists(taken) and "t" in _left(lab, sandbox),
+        lambda: str(_left(lab, sandbox)),
+    )
     await sandbox.kill()
     assert await running == (0, "taken up\n")
     await _until_left(lab, sandbox, [])

@@ -12,7 +12,7 @@ import pytest
 
 from isol8.kernel.syscalls import MACHINE
 from tests.conftest import Serve
-from tests.security.test_meta import NO_TABLE, POOL, ZYGOTE, Hole, changed_package
+from tests.security.test_meta import MEANS, NO_TABLE, POOL, Hole, changed_package
 from tests.support import machine
 from tests.support.calls import execute
 from tests.support.server import Server
@@ -90,7 +90,7 @@ def _both(server: Server) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def _in_python(serve: Serve, directory: Path) -> Server:
-    source = changed_package(directory, Hole(ZYGOTE, *NO_TABLE, lambda client: None, ""))
+    source = changed_package(directory, Hole(MEANS, *NO_TABLE, lambda client: None, ""))
     return serve({"pool": ONE_SANDBOX}, environment={"PYTHONPATH": str(source)})
 
 

@@ -116,6 +116,10 @@ class CallTable:
         assert self._reserved <= self._code + self._bytes, "there is not enough room"
         return at
 
+    def write(self, address: int, content: bytes) -> None:
+        """Over what was `put` there."""
+        ctypes.memmove(address, content, len(content))
+
     def text(self, content: str) -> int:
         """The same, of a string of C's."""
         return self.put(content.encode() + b"\0")
@@ -169,15 +173,19 @@ class CallTable:
         for at in self._names.get(name, ()):
             self._words[at] = value
 
+    def addresses(self, name: str) -> list[int]:
+        """Where the words are that `set` fills in."""
+        return [self._start + at * 8 for at in self._names[name]]
+
     def aim(self, label: str, zero: str) -> None:
         """Have the step with that label go on elsewhere when its result is zero."""
         self._words[self._labels[label] * _WORDS + _ZERO] = self._address(self._labels[zero])
 
-    def fork(self) -> int:
-        """From the first step until one leaves; its result, in every process that leaves: more than zero in those that
-        the table made. What `namespaces.clone` says of threads holds here too."""
+    def fork(self, label: str = "") -> int:
+        """From the first step, or the one with that label, until one leaves; its result, in every process that leaves:
+        more than zero in those that the table made. What `namespaces.clone` says of threads holds here too."""
         ctypes.pythonapi.PyOS_BeforeFork()
-        result: int = self._enter(self._start)
+        result: int = self._enter(self._address(self._labels[label]) if label else self._start)
         if result > 0:
             ctypes.pythonapi.PyOS_AfterFork_Child()
         else:

@@ -18,10 +18,17 @@ CLONE_NEWPID = 0x20000000
 CLONE_NEWNET = 0x40000000
 CLONE_PARENT = 0x00008000
 
+# What a sandbox has for itself, but for its network, which may be the machine's, and what only its processes can make.
+OF_SANDBOX = CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWUTS
+
 _SIGCHLD = 17
-_SIOCGIFFLAGS = 0x8913
 _SIOCSIFFLAGS = 0x8914
-_IFF_UP = 0x1
+_IFF_UP, _IFF_LOOPBACK = 0x1, 0x8
+# A request of ioctl(2) on a socket, and its struct ifreq: to bring up a new network namespace's `lo`.
+RAISE_LOOPBACK = (
+    _SIOCSIFFLAGS,
+    b"lo".ljust(16, b"\0") + (_IFF_UP | _IFF_LOOPBACK).to_bytes(2, "little").ljust(24, b"\0"),
+)
 
 
 def unshare(flags: int) -> None:
@@ -65,10 +72,6 @@ def loopback_up() -> None:
     """Bring up `lo` in the current network namespace. Raises OSError."""
     probe = _socket.socket(_socket.AF_INET, _socket.SOCK_DGRAM | _socket.SOCK_CLOEXEC)
     try:
-        request = bytearray(b"lo".ljust(40, b"\0"))
-        fcntl.ioctl(probe.fileno(), _SIOCGIFFLAGS, request)
-        flags = int.from_bytes(request[16:18], "little") | _IFF_UP
-        request[16:18] = flags.to_bytes(2, "little")
-        fcntl.ioctl(probe.fileno(), _SIOCSIFFLAGS, request)
+        fcntl.ioctl(probe.fileno(), *RAISE_LOOPBACK)
     finally:
         probe.close()

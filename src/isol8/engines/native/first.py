@@ -12,14 +12,15 @@ from __future__ import annotations
 import os
 
 from isol8.engines.native.relaying import RELAYED, Relay, polled
+from isol8.engines.native.surroundings import Surroundings
 from isol8.kernel import call_table, namespaces, privileges, seccomp
 from isol8.runner.frames import READY, encode
 from isol8.runner.program import Begun, Program
 from isol8.runner.worker import PROGRAM_OOM_SCORE, Worker
 
 # Who comes back from the table, and how. Process 1 as RUNNER, before there is a program, or with one; see relaying.py.
-REFUSED, ZYGOTE, FAILED, WORKER, RUNNER, UNSTARTED, RUNNING, ENDING, ENDED = range(-1, 8)
-_ROOM = 15 * 4096
+OTHER, LOST, REFUSED, ZYGOTE, FAILED, WORKER, RUNNER, UNSTARTED, RUNNING, ENDING, ENDED = range(-3, 8)
+_ROOM = 17 * 4096
 _RESERVED = 2 * 64 * 1024
 MOST_GROUPS = 16
 _MOST_COPIES = 320  # what a zygote's rehearsal finds are some two hundred
@@ -37,19 +38,26 @@ _MADV_POPULATE_WRITE = 23
 _SET_CHILD, _CLEAR_CHILD = 0x01000000, 0x00200000  # CLONE_CHILD_SETTID, CLONE_CHILD_CLEARTID
 _F_SETFL, _NONBLOCK = 4, 0o4000
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from isol8.engines.native.request import Request
+
 Mount = tuple[str, str, str, int, str]  # arguments of mounts.mount
 
 
 class First:
-    """The table of a zygote: what every sandbox gets is in it. `proc` are the mounts of /proc. Raises OSError where
-    there can be none."""
+    """The table of a zygote: what every sandbox gets is in it. `proc` are the mounts of /proc; `home` the namespaces in
+    which the zygote lives; of `control` and `spare` see surroundings.py. Raises OSError where there can be no table."""
 
-    def __init__(self, ruleset: int, program: bytes, proc: list[Mount]) -> None:
+    def __init__(
+        self, ruleset: int, program: bytes, proc: list[Mount], home: list[int], control: int, spare: int
+    ) -> None:
         self._table = table = call_table.CallTable(_ROOM, _RESERVED)
         self._thread, self._robust = call_table.thread_words()
+        self._surroundings = Surroundings(table, control, spare)
         self._enter(table, ruleset, proc)
         self._become_user(table, ruleset, program)
-        self._wait(table)
+        self._wait(table, home)
         self._become_worker(table)
         table.finish()
 
@@ -61,22 +69,36 @@ class First:
             self._table.set(f"length {index}", length)
         self._table.aim("copy ahead", f"copies {len(largest)}")
 
-    def make(self, flags: int, stream: int, uid: int, groups: list[int], *, relay: bool) -> int:
-        """Make a sandbox; who comes back: REFUSED and FAILED have an `error`. No more than MOST_GROUPS descriptors.
-        `relay`: the worker may take a START by itself."""
-        table = self._table
-        table.set("flags", flags | _SIGCHLD)
-        table.set("stream", stream)
-        table.set("uid", uid)
+    def make(self, flags: int, request: Request) -> int:
+        """Make a sandbox in the surroundings that are there; who comes back: REFUSED and FAILED have an `error`, and so
+        has LOST, which is the zygote when it does not find home. No more than MOST_GROUPS cgroups."""
+        self._aim(flags, request.stream, request.cgroups)
+        self._table.set("uid", request.uid)
+        # Packages are foreign code: a worker that has imported some takes no START by itself.
+        self._table.aim("way", "no relay" if request.modules else "relay")
+        self._table.aim("back", "home")
+        return self._table.fork("sandbox")
+
+    def serve(self, groups: int) -> int:
+        """Make sandboxes as plain requests with that many cgroups ask for them. Who comes back is as with `make`: the
+        zygote as OTHER, when the next request is another one, as REFUSED, from where it was then, or LOST."""
+        stream = self._surroundings.expect(1 + groups)
+        plain = namespaces.CLONE_NEWPID | namespaces.CLONE_PARENT
+        self._aim(plain, stream, list(range(stream + 1, stream + 1 + groups)))
+        self._table.aim("way", "relay")
+        self._table.aim("back", "answer")
+        return self._table.fork("serve")
+
+    def _aim(self, flags: int, stream: int, groups: list[int]) -> None:
+        self._table.set("flags", flags | _SIGCHLD)
+        self._table.set("stream", stream)
         for index, descriptor in enumerate(groups):
-            table.set(f"group {index}", descriptor)
-        table.aim("sandbox", f"after {MOST_GROUPS - len(groups)}")
-        table.aim("way", "relay" if relay else "no relay")
-        return table.fork()
+            self._table.set(f"group {index}", descriptor)
+        self._table.aim("sandbox", f"after {MOST_GROUPS - len(groups)}")
 
     def error(self, who: int) -> OSError:
         """Why there is no sandbox."""
-        name, result = self._table.led_to("refused" if who == REFUSED else "failed")
+        name, result = self._table.led_to({LOST: "lost", REFUSED: "refused"}.get(who, "failed"))
         return OSError(-result, f"{name}: {os.strerror(-result)}")
 
     def sandbox(self) -> int:
@@ -106,7 +128,8 @@ class First:
     def _enter(self, table: call_table.CallTable, ruleset: int, proc: list[Mount]) -> None:
         """From the clone to where nothing of the zygote's is left in reach; see zygote.py."""
         table.label("sandbox")
-        table.call("clone", "flags", zero="after 0", more="zygote", failed="refused")
+        answer = self._surroundings.answer
+        table.call("clone", "flags", zero="after 0", more="zygote", failed="refused", copy=answer)
         zero = table.put(b"0")
         for index in reversed(range(MOST_GROUPS)):
             table.label(f"after {MOST_GROUPS - 1 - index}")
@@ -136,8 +159,8 @@ class First:
             table.call("close", _RULES)
         _add(table, seccomp.call_to_load(program, table.put))
 
-    def _wait(self, table: call_table.CallTable) -> None:
-        """Clone the worker, and wait with it."""
+    def _wait(self, table: call_table.CallTable, home: list[int]) -> None:
+        """Clone the worker, and wait with it. The zygote goes home meanwhile."""
         pair = table.put(bytes(8))
         for _ in (_STDIN, _STDOUT, _STDERR, _GO, _REPORT):
             table.call("pipe2", pair, _CLOEXEC)
@@ -164,7 +187,10 @@ class First:
         table.leave("running", RUNNING)
         table.leave("ending", ENDING)
         table.leave("ended", ENDED)
-        table.leave("zygote", ZYGOTE)
+        self._surroundings.go_home(home)
+        table.leave("home", ZYGOTE)
+        table.leave("other", OTHER)
+        table.leave("lost", LOST)
         table.leave("refused", REFUSED)
         table.leave("failed", FAILED)
         table.label("let go")

@@ -8,9 +8,11 @@ from __future__ import annotations
 import _socket
 import sys
 
-from isol8.runner.frames import unpack_fields
+from isol8.runner.frames import pack_fields, unpack_fields
 from isol8.runner.holding import Boot
 
+READY_BY_TABLE, READY_IN_PYTHON = b"by table", b"in Python"  # what a zygote says first
+ANSWER_BYTES = 8  # the number of process 1, or of an error, below zero
 PROGRAM = "/sandbox/main.py"
 OWN_ARGUMENTS = [b"python3", PROGRAM.encode()]
 
@@ -47,6 +49,14 @@ class Request:
         stamps = [int(value) for key, value in fields if key == "stamp"]
         executable, path, opens = single["executable"], single["path"], int(single["opens"])
         self.boot = Boot(executable, argv, path, opens, stamps, forked=forked)
+
+
+def plain_request() -> Request:
+    """One without anything that only some sandboxes have."""
+    names = ("uid", "sandbox", "tmp", "opens", "alone", "resolver", "network", "without", "executable", "path")
+    numbers = names[:4]
+    fields = [(name, b"0" if name in numbers else b"") for name in names]
+    return Request(pack_fields([*fields, ("forked", b"1")]), None)
 
 
 def descriptors_in(ancillary: list[tuple[int, int, bytes]]) -> list[int]:

@@ -14,6 +14,7 @@ from typing import Any
 
 from isol8.engines.directories import Directories
 from isol8.engines.native.copying.templates import Templates
+from isol8.engines.native.surroundings import pack_request, plain_message
 from isol8.engines.native.zygotes import Zygote, describe_root
 from isol8.engines.sandbox import port_taken
 from isol8.engines.user_ids import OF_THE_MACHINE, IdRange, OneUser, UserIds
@@ -130,8 +131,11 @@ class Sandboxes:
             template = await self._templates.template(request["boot"], zygote.pid, len(entries))
             words = template.words(uid) if template else b""
             asked = [template.socket.fileno()] if template and template.socket else []
-            fields = [*_fields(uid, limits, request, self._means), ("words", words)]
-            pid = await zygote.clone(fields, [theirs.fileno(), *asked, *entries, *trees])
+            if zygote.takes_plain and _is_plain(request, self._means):
+                message = plain_message(uid, limits.sandbox_bytes, limits.tmp_bytes)
+            else:
+                message = pack_request([*_fields(uid, limits, request, self._means), ("words", words)])
+            pid = await zygote.clone(message, [theirs.fileno(), *asked, *entries, *trees])
         except BaseException as error:
             ours.close()
             self._uids.give_back(uid)
@@ -259,6 +263,13 @@ def _no_templates(means: Means) -> str:
     if not means.ids or not user_namespaces.is_initial():
         return "the server is an ordinary user's"
     return f"not enforced: {', '.join(sorted(means.without))}" if means.without else ""
+
+
+def _is_plain(request: dict[str, Any], means: Means) -> bool:
+    """Whether the sandbox has nothing but what all have."""
+    boot = request["boot"]
+    special = boot["modules"] or request["mounts"] or request["network"] == "host" or means.without or not means.ids
+    return boot["forked"] and not special
 
 
 def _fields(uid: int, limits: Limits, request: dict[str, Any], means: Means) -> list[tuple[str, bytes]]:

@@ -17,6 +17,11 @@ if TYPE_CHECKING:
 
 TMPFS = mounts.MS_NOSUID | mounts.MS_NODEV
 _PROC_FLAGS = mounts.MS_NOSUID | mounts.MS_NODEV | mounts.MS_NOEXEC
+# Writable: the sandbox's own, and what all of it share.
+DIRECTORIES = (("/sandbox", TMPFS), ("/tmp", TMPFS | mounts.MS_NOEXEC), ("/dev/shm", TMPFS | mounts.MS_NOEXEC))
+FILES = ("/etc/passwd", "/etc/group")
+FILE_MODE = 0o644
+SOURCE = "/dev/shm/.file"  # of each, before it is shown in its place
 PROC = ("proc", "/proc", "proc", _PROC_FLAGS, "hidepid=2")
 # As the container runtimes mask them: runc's default spec (MaskedPaths, ReadonlyPaths).
 _PROC_MASKED = ("kcore", "keys", "key-users", "latency_stats", "timer_list", "sched_debug", "sysrq-trigger")
@@ -30,21 +35,32 @@ _FILES_WITHOUT_GROUP = 100_000
 def mount(request: Request) -> None:
     """In the zygote, once it has moved: the writable directories, and what /etc says of the sandbox."""
     user = 0 if request.alone else request.uid
-    owner = f"uid={user},gid={user}"
     most = f",nr_inodes={_FILES_WITHOUT_GROUP}" if "memory-limit" in request.without else ""
-    mounts.mount("tmpfs", "/sandbox", "tmpfs", TMPFS, f"mode=755,{owner},size={request.sandbox_bytes}{most}")
-    mounts.mount("tmpfs", "/tmp", "tmpfs", TMPFS | mounts.MS_NOEXEC, f"mode=1777,size={request.tmp_bytes}{most}")
-    mounts.mount("tmpfs", "/dev/shm", "tmpfs", TMPFS | mounts.MS_NOEXEC, f"mode=1777,size={request.tmp_bytes}{most}")
-    entry = f":x:{request.uid}:{request.uid}:sandbox:/sandbox:/bin/bash\n"
-    _show_file("/etc/passwd", f"root:x:0:0:root:/:/bin/false\nsandbox{entry}nobody:x:65534:65534::/:/bin/false\n")
-    _show_file("/etc/group", f"root:x:0:\nsandbox:x:{request.uid}:\nnogroup:x:65534:\n")
+    each = options(user, request.sandbox_bytes, request.tmp_bytes)
+    for (target, flags), option in zip(DIRECTORIES, each, strict=True):
+        mounts.mount("tmpfs", target, "tmpfs", flags, option + most)
+    for path, text in zip(FILES, contents(request.uid), strict=True):
+        _show_file(path, text)
     if request.resolver:
         _show_file("/etc/resolv.conf", request.resolver)
     for tree, target in request.mounts:
         mounts.attach(tree, target)
     if request.alone:  # the files are its user's own
-        for path in ("/etc/passwd", "/etc/group"):
+        for path in FILES:
             mounts.set_read_only(path)
+
+
+def options(user: int, sandbox_bytes: int, tmp_bytes: int) -> tuple[str, str, str]:
+    """With which DIRECTORIES are mounted."""
+    shared = f"mode=1777,size={tmp_bytes}"
+    return f"mode=755,uid={user},gid={user},size={sandbox_bytes}", shared, shared
+
+
+def contents(uid: int) -> tuple[str, str]:
+    """Of FILES."""
+    entry = f":x:{uid}:{uid}:sandbox:/sandbox:/bin/bash\n"
+    users = f"root:x:0:0:root:/:/bin/false\nsandbox{entry}nobody:x:65534:65534::/:/bin/false\n"
+    return users, f"root:x:0:\nsandbox:x:{uid}:\nnogroup:x:65534:\n"
 
 
 def mount_proc(parts: list[Mount], *, initial: bool) -> None:
@@ -75,11 +91,10 @@ def _existing(names: tuple[str, ...]) -> list[str]:
 
 def _show_file(path: str, text: str) -> None:
     """Mount a file of the sandbox's own over one of the shared root. Its only name is then that one."""
-    source = "/dev/shm/.file"
-    file = os.open(source, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+    file = os.open(SOURCE, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE_MODE)
     content = text.encode()
     if os.write(file, content) < len(content):
         raise OSError(errno.ENOSPC, f"there is no room for {path}")
     os.close(file)
-    mounts.mount(source, path, flags=mounts.MS_BIND)
-    os.unlink(source)
+    mounts.mount(SOURCE, path, flags=mounts.MS_BIND)
+    os.unlink(SOURCE)

@@ -33,7 +33,9 @@ from isol8.engines.native.ending import Ending
 from isol8.engines.native.first import (
     FAILED,
     FEED,
+    LOST,
     MOST_GROUPS,
+    OTHER,
     REFUSED,
     STREAM,
     UNSTARTED,
@@ -42,8 +44,17 @@ from isol8.engines.native.first import (
     ZYGOTE,
     First,
 )
+from isol8.engines.native.means import CONTROL, Means
 from isol8.engines.native.rehearsal import rehearse
-from isol8.engines.native.request import OWN_ARGUMENTS, PROGRAM, Request, descriptors_in
+from isol8.engines.native.request import (
+    ANSWER_BYTES,
+    OWN_ARGUMENTS,
+    PROGRAM,
+    READY_BY_TABLE,
+    READY_IN_PYTHON,
+    Request,
+    descriptors_in,
+)
 from isol8.engines.native.traces import Traces, start_afresh
 from isol8.kernel import exit_stops, gates, landlock, memory, mounts, namespaces, privileges, seccomp, user_namespaces
 from isol8.runner.direct import wait_for_start
@@ -58,40 +69,14 @@ if TYPE_CHECKING:
     from types import CodeType
     from typing import NoReturn
 
-CONTROL = 3  # the descriptor of the socket to the supervisor
 _Frame = type(sys._getframe())  # without importing `types`
 _BOOT_DIR = "/run/isol8"
 _MAX_REQUEST_BYTES = 128 * 1024
 _MAX_DESCRIPTORS = 24
 _REHEARSAL_TIMEOUT_S = 20  # well below what a request is waited for
-_NAMESPACES = namespaces.CLONE_NEWNS | namespaces.CLONE_NEWIPC | namespaces.CLONE_NEWUTS
-# Where the zygote lives between requests; in a user namespace it could not come back to the machine's network.
-_HOME = ("mnt", "ipc", "uts")
 # Where no cgroup counts processes: the kernel counts them by user id (and, since Linux 5.14, user namespace) as well.
 # It is the same for every sandbox: only root could raise it at check-out.
 _PROCESSES_WITHOUT_GROUP = 1024
-
-
-class _Means:
-    """What every sandbox of this zygote gets, made once: the system call filter, the Landlock rules (-1: this kernel
-    has none), and what covers parts of /proc. `initial`: whether root is really root here."""
-
-    def __init__(self) -> None:
-        self.initial = user_namespaces.is_initial()
-        self.filter = seccomp.compile_filter()
-        self.proc = view.parts_of_proc()
-        try:
-            # A copied interpreter has rules of its own, and its runner must be able to kill it.
-            self.ruleset = landlock.ruleset_for("/", signals=self.initial)
-        except OSError:
-            self.ruleset = -1  # an extra where there is one; `isol8 doctor` says why not
-        try:
-            self.first = First(self.ruleset, self.filter, [view.PROC, *self.proc]) if self.initial else None
-        except OSError:
-            self.first = None  # process 1 is then made in Python
-        self.rehearsed = False
-        self.runner_writes: list[tuple[int, int]] = []
-        self.program_writes: list[tuple[int, int]] = []
 
 
 def hold(before: tuple[set[str], set[str]], namespace: dict[str, object]) -> None:
@@ -110,7 +95,7 @@ def hold(before: tuple[set[str], set[str]], namespace: dict[str, object]) -> Non
     privileges.empty_bounding_set()
     traces = Traces(before, namespace)
     try:
-        _serve(_Means(), traces)
+        _serve(Means(), traces)
     except Released:
         pass
     traces.remove()
@@ -135,54 +120,72 @@ def _uncover(path: str) -> CodeType | None:
         return compile(file.read(), path, "exec")
 
 
-def _serve(means: _Means, traces: Traces) -> NoReturn:
+def _serve(means: Means, traces: Traces) -> NoReturn:
     """Clone a sandbox for every request. Only what is to run a program leaves, by Released."""
     control = _socket.socket(fileno=CONTROL)
     buffer = memoryview(bytearray(_MAX_REQUEST_BYTES))
-    home = [namespaces.open_own(name) for name in (*_HOME, *(("net",) if means.initial else ()))]
     gc.collect()
     memory.keep_out_of_sight([value for value in gc.get_objects() if not isinstance(value, _Frame)])
-    control.send(b"ready")
+    control.send(READY_BY_TABLE if means.first else READY_IN_PYTHON)
+    groups = None
     while True:
-        size, ancillary, _, _ = control.recvmsg_into((buffer,), _socket.CMSG_SPACE(4 * _MAX_DESCRIPTORS))
-        if not size:
-            os._exit(0)
-        payload = bytes(buffer[:size])
-        if not means.rehearsed:
-            _rehearse(Request(payload, None), means, home, traces)
-            if means.initial:
-                # From here on a sandbox's own is the only one. Taking it away in each would wait for the whole machine:
-                # unmounting takes a grace period of RCU.
-                mounts.unmount("/proc")
-        descriptors = descriptors_in(ancillary)
-        request = Request(payload, descriptors)
         try:
-            answer = _clone(request, home, means, traces)
+            if means.first and groups is not None:
+                _serve_plain(control, means.first, groups, means, traces)
+            size, ancillary, _, _ = control.recvmsg_into((buffer,), _socket.CMSG_SPACE(4 * _MAX_DESCRIPTORS))
+            if not size:
+                os._exit(0)
+            groups = _serve_one(control, bytes(buffer[:size]), descriptors_in(ancillary), means, traces)
         except Released:
             control.detach()  # it was closed by its number
             raise
-        if answer == 0:
-            control.close()
-            for descriptor in home:
-                os.close(descriptor)
-            _become_sandbox(request, means, traces)
-        for descriptor in descriptors:
-            os.close(descriptor)
-        control.send(str(answer).encode())
 
 
-def _rehearse(request: Request, means: _Means, home: list[int], traces: Traces) -> None:
+def _serve_plain(control: _socket.socket, first: First, groups: int, means: Means, traces: Traces) -> None:
+    """Until there is another request."""
+    while (who := first.serve(groups)) != OTHER:
+        if who not in (LOST, REFUSED):
+            _come_back(who, first, means.plain, means, traces)
+        if who == LOST:
+            _give_up(first.error(who))
+        means.go_home()
+        _answer(control, -(first.error(who).errno or 1))
+
+
+def _serve_one(control: _socket.socket, payload: bytes, descriptors: list[int], means: Means, traces: Traces) -> int:
+    """Any request; with how many cgroups it came."""
+    if not means.rehearsed:
+        _rehearse(Request(payload, None), means, traces)
+        if means.initial:
+            # From here on a sandbox's own is the only one. Taking it away in each would wait for the whole machine:
+            # unmounting takes a grace period of RCU.
+            mounts.unmount("/proc")
+    request = Request(payload, descriptors)
+    answer = _clone(request, means, traces)
+    if answer == 0:
+        means.leave()
+        _become_sandbox(request, means, traces)
+    for descriptor in descriptors:
+        os.close(descriptor)
+    _answer(control, answer)
+    return len(request.cgroups)
+
+
+def _answer(control: _socket.socket, number: int) -> None:
+    control.send(number.to_bytes(ANSWER_BYTES, sys.byteorder, signed=True))
+
+
+def _rehearse(request: Request, means: Means, traces: Traces) -> None:
     """Make a sandbox like the one that is asked for, but of this process's own, and learn from it. What goes wrong here
     would go wrong again: the request itself is refused then."""
     means.rehearsed = True
     ours, theirs = _socket.socketpair()
     request.stream = theirs.fileno()
     request.boot = Boot("", OWN_ARGUMENTS, "", 0, [], forked=True)
-    runner = _clone(request, home, means, traces, parent=0)
+    runner = _clone(request, means, traces, parent=0)
     if runner == 0:
         ours.close()
-        for descriptor in (CONTROL, *home):
-            os.close(descriptor)
+        means.leave()
         _become_sandbox(request, means, traces)
     theirs.close()
     try:
@@ -201,44 +204,49 @@ def _rehearse(request: Request, means: _Means, home: list[int], traces: Traces) 
             os.waitpid(runner, 0)
 
 
-def _clone(
-    request: Request, home: list[int], means: _Means, traces: Traces, parent: int = namespaces.CLONE_PARENT
-) -> int:
+def _clone(request: Request, means: Means, traces: Traces, parent: int = namespaces.CLONE_PARENT) -> int:
     """The process id of a clone in new namespaces, or the negative number of an error; 0 in the clone. One that is made
     by the table of `first.py` leaves only by Released, in a worker."""
     network = 0 if request.network == "host" else namespaces.CLONE_NEWNET
-    own, clones = (network, 0) if means.initial else (0, network)  # see _HOME
+    own, clones = (network, 0) if means.initial else (0, network)  # see means.py
+    flags = namespaces.CLONE_NEWPID | parent | clones
     first = _first(request, means)
-    who = ZYGOTE
+    clone = 0
     try:
-        namespaces.unshare(_NAMESPACES | own)
+        namespaces.unshare(namespaces.OF_SANDBOX | own)
         view.mount(request)
         if own:
             namespaces.loopback_up()
-        flags = namespaces.CLONE_NEWPID | parent | clones
         if first:
-            who = first.make(flags, request.stream, request.uid, request.cgroups, relay=not request.modules)
-            clone = first.sandbox() if who == ZYGOTE else -(first.error(who).errno or 1) if who == REFUSED else 0
-        else:
-            clone = namespaces.clone(flags)
+            return _clone_by_table(first, flags, request, means, traces)
+        clone = namespaces.clone(flags)
     except OSError as error:
         clone = -(error.errno or 1)
-    if first and who not in (ZYGOTE, REFUSED):
-        _come_back(who, first, request, means, traces)
     if clone:
-        for descriptor in home:
-            namespaces.enter(descriptor)
+        means.go_home()
     return clone
 
 
-def _first(request: Request, means: _Means) -> First | None:
+def _clone_by_table(first: First, flags: int, request: Request, means: Means, traces: Traces) -> int:
+    """As `_clone`. Raises OSError: there is no clone, and the zygote is not at home."""
+    who = first.make(flags, request)
+    if who not in (LOST, REFUSED, ZYGOTE):
+        _come_back(who, first, request, means, traces)
+    if who == LOST:
+        _give_up(first.error(who))
+    if who == REFUSED:
+        raise first.error(who)
+    return first.sandbox()
+
+
+def _first(request: Request, means: Means) -> First | None:
     """The table that makes this sandbox's process 1. None: that is made in Python, which has the same layers, and can
     do without those that this machine has no means for."""
     simple = request.boot.forked and request.template < 0 and not (request.alone or request.without)
     return means.first if simple and len(request.cgroups) <= MOST_GROUPS else None
 
 
-def _become_sandbox(request: Request, means: _Means, traces: Traces) -> NoReturn:
+def _become_sandbox(request: Request, means: Means, traces: Traces) -> NoReturn:
     """Steps 1 to 5 of the module's text. Leaves only by Released, in a worker."""
     try:
         for tree, _ in request.mounts:
@@ -276,7 +284,7 @@ def _become_sandbox(request: Request, means: _Means, traces: Traces) -> NoReturn
         _give_up(error)
 
 
-def _come_back(who: int, first: First, request: Request, means: _Means, traces: Traces) -> NoReturn:
+def _come_back(who: int, first: First, request: Request, means: Means, traces: Traces) -> NoReturn:
     """In what the table made. Leaves only by Released, in a worker."""
     try:
         if who == FAILED:
@@ -308,7 +316,7 @@ def _wait_in_worker(request: Request, first: First, traces: Traces) -> NoReturn:
 
 def _serve_as_runner(
     request: Request,
-    means: _Means,
+    means: Means,
     traces: Traces,
     stream: int,
     stops: exit_stops.ExitStops,
@@ -344,7 +352,7 @@ def _become_user(request: Request) -> None:
     privileges.drop_to(request.uid, request.uid, keep_groups=request.alone)
 
 
-def _gate(request: Request, means: _Means) -> gates.Gate | None:
+def _gate(request: Request, means: Means) -> gates.Gate | None:
     """The gate at which an interpreter waits for its program. None where the kernel makes none, or none for this user:
     every interpreter is then started when its program is there."""
     if request.boot.forked or not request.boot.argv or not means.initial:
@@ -355,7 +363,7 @@ def _gate(request: Request, means: _Means) -> gates.Gate | None:
         return None
 
 
-def _settle(request: Request, means: _Means) -> None:
+def _settle(request: Request, means: Means) -> None:
     """Now that the worker is forked, every page is shared again. To copy them once more ahead of time makes an answer
     sooner by a tenth and takes a twentieth more of the processor: worth it where the program is another one, whose
     pages are its own."""
@@ -363,7 +371,7 @@ def _settle(request: Request, means: _Means) -> None:
         memory.populate(means.runner_writes)
 
 
-def _copy(request: Request, means: _Means, gate: gates.Gate | None, stops: exit_stops.ExitStops) -> Worker | None:
+def _copy(request: Request, means: Means, gate: gates.Gate | None, stops: exit_stops.ExitStops) -> Worker | None:
     """A copy of the interpreter that is to wait at the gate. None: it must boot."""
     if request.template < 0:
         return None
@@ -381,7 +389,7 @@ def _copy(request: Request, means: _Means, gate: gates.Gate | None, stops: exit_
     return copied
 
 
-def _in_worker(request: Request, written: list[tuple[int, int]], means: _Means, traces: Traces) -> None:
+def _in_worker(request: Request, written: list[tuple[int, int]], means: Means, traces: Traces) -> None:
     """What tells a program from its runner: it may look at itself. One that will run in this very interpreter gets
     its own copies of the pages that programs write to now, rather than one page fault at a time while it runs."""
     privileges.set_dumpable(True)

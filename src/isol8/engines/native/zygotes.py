@@ -10,16 +10,17 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 from collections import deque
 from pathlib import Path
 
 import isol8
 from isol8.engines.native.limits import limit_resources
+from isol8.engines.native.request import READY_BY_TABLE, READY_IN_PYTHON
 from isol8.engines.native.root import RootSpec, enter_root
 from isol8.errors import EngineFailure
 from isol8.kernel import namespaces, privileges
 from isol8.kernel.signals import reset_signals
-from isol8.runner.frames import pack_fields
 
 _LOG = logging.getLogger("isol8.zygote")
 _START_TIMEOUT_S = 60
@@ -56,6 +57,8 @@ class Zygote:
         self._control: socket.socket | None = None
         self._pid = 0
         self._errors = bytearray()
+        self._by_table = False
+        self._taught = False
 
     @property
     def pid(self) -> int:
@@ -66,6 +69,11 @@ class Zygote:
     def alive(self) -> bool:
         """Whether it can be asked for clones."""
         return self._control is not None
+
+    @property
+    def takes_plain(self) -> bool:
+        """Whether it can be asked by a plain message: after the first request, from which it learns."""
+        return self._by_table and self._taught
 
     async def start(self) -> None:
         """Fork it and wait until it is ready. Raises EngineFailure with what it printed."""
@@ -85,7 +93,8 @@ class Zygote:
                 greeting = await loop.sock_recv(ours, 64)
         except TimeoutError:
             greeting = b""
-        if greeting != b"ready":
+        self._by_table = greeting == READY_BY_TABLE
+        if greeting not in (READY_BY_TABLE, READY_IN_PYTHON):
             ours.close()
             self._end()
             raise EngineFailure(f"the zygote did not start: {self._errors.decode(errors='replace').strip()[-2000:]}")
@@ -123,16 +132,18 @@ class Zygote:
         asyncio.get_running_loop().remove_reader(descriptor)
         os.close(descriptor)
 
-    async def clone(self, fields: list[tuple[str, bytes]], descriptors: list[int]) -> int:
-        """The pid of a new sandbox's process 1, a child of this process. Raises EngineFailure."""
+    async def clone(self, message: bytes, descriptors: list[int]) -> int:
+        """The pid of a new sandbox's process 1, a child of this process. `message` is that of `pack_request`, or, if it
+        takes such, of `plain_message`. Raises EngineFailure."""
         if self._control is None:
             raise EngineFailure("the zygote is not running")
         answer: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))]
         try:
-            self._control.sendmsg([pack_fields(fields)], rights)
+            self._control.sendmsg([message], rights)
         except OSError as error:
             raise EngineFailure(f"the zygote does not take requests: {error}") from error
+        self._taught = True
         self._pending.append(answer)
         async with asyncio.timeout(_ANSWER_TIMEOUT_S):
             pid = await answer
@@ -151,7 +162,7 @@ class Zygote:
         if data:
             future = self._pending.popleft()
             if not future.cancelled():
-                future.set_result(int(data))
+                future.set_result(int.from_bytes(data, sys.byteorder, signed=True))
             return
         self.close()
 
