@@ -9,6 +9,7 @@ What the table does is what `zygote.py` does in Python where there is no table: 
 
 from __future__ import annotations
 
+import errno
 import os
 
 from isol8.engines.native.relaying import RELAYED, Relay, polled
@@ -99,7 +100,8 @@ class First:
     def error(self, who: int) -> OSError:
         """Why there is no sandbox."""
         name, result = self._table.led_to({LOST: "lost", REFUSED: "refused"}.get(who, "failed"))
-        return OSError(-result, f"{name}: {os.strerror(-result)}")
+        number = -result if result < 0 else errno.EBADF  # what was opened is not where it belongs
+        return OSError(number, f"{name}: {os.strerror(number)}")
 
     def sandbox(self) -> int:
         """In the zygote: the process that was made last."""
