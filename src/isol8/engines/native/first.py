@@ -19,7 +19,8 @@ from isol8.runner.frames import READY, encode
 from isol8.runner.program import Begun, Program
 from isol8.runner.worker import PROGRAM_OOM_SCORE, Worker
 
-# Who comes back from the table, and how. Process 1 as RUNNER, before there is a program, or with one; see relaying.py.
+# Who comes back from the table, and how: up to ZYGOTE the zygote itself, then who was made. Process 1 as RUNNER, before
+# there is a program, or with one; see relaying.py.
 OTHER, LOST, REFUSED, ZYGOTE, FAILED, WORKER, RUNNER, UNSTARTED, RUNNING, ENDING, ENDED = range(-3, 8)
 _ROOM = 17 * 4096
 _RESERVED = 2 * 64 * 1024

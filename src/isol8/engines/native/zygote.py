@@ -4,7 +4,8 @@ Theory of operation. The supervisor starts `python3 /sandbox/main.py` in a root 
 `sitecustomize` is the last thing that interpreter imports before it would run the script. `hold` blocks there. For
 each request it moves to new namespaces, mounts /sandbox, /tmp and /dev/shm there and brings up loopback, clones itself
 into a new process namespace (CLONE_PARENT: the supervisor is the parent and reaps), and moves back home. What the
-zygote itself does costs less than in the clone, whose every page is copied when it is first written to. The clone
+zygote itself does costs less than in the clone, whose every page is copied when it is first written to. (Where there is
+a table of system calls, plain sandboxes are made by that, from the request to the answer: see first.py.) The clone
 
   1. enters its cgroups, through descriptors that came with the request: all that follows is charged to the sandbox;
   2. takes a cgroup namespace, so that it sees its own group as the root;
