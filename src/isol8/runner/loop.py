@@ -323,6 +323,8 @@ class Runner:
 
     def _get(self, channel: int, fields: dict[str, bytes]) -> None:
         self._discard_held()  # who opens its program file waits for this very process
+        if self._ends.unfinished:
+            self._end_left()  # it may have something to write
         for chunk in read_chunks(os.fsdecode(fields["path"]), int(fields["max"])):
             self._send(encode(frames.DATA, channel, chunk))
         self._send(encode(frames.END, channel))

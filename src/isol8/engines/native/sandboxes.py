@@ -131,6 +131,7 @@ class Sandboxes:
             words = template.words(uid) if template else b""
             asked = [template.socket.fileno()] if template and template.socket else []
             fields = [*_fields(uid, limits, request, self._means), ("words", words)]
+            fields += [("leaving", template.leaving)] if template else []
             pid = await zygote.clone(fields, [theirs.fileno(), *asked, *entries, *trees])
         except BaseException as error:
             ours.close()
