@@ -17,6 +17,7 @@ import _signal  # type: ignore[import-not-found]
 import errno
 import os
 import select
+import time
 
 from isol8.runner import frames
 from isol8.runner.ends import Ends
@@ -40,6 +41,7 @@ else:
     Protocol = object  # typing would be half a megabyte in every sandbox
 
 _MAX_REQUEST_BYTES = 64 * 1024 * 1024
+_LAST_WRITES_NS = 2_000_000_000
 _CALM_MS = 100  # without anything to do, there is time to wait for the kernel
 
 
@@ -215,8 +217,19 @@ class Runner:
         return True
 
     def _end_left(self) -> None:
-        """Have the program that is over taken apart, and wait for that."""
+        """Have the program that is over taken apart, and wait for that. What it may still have to write it writes; but
+        it has had its time, so not for long."""
+        left, until = self._ends.left, time.monotonic_ns() + _LAST_WRITES_NS
+        unfinished = self._ends.unfinished
         self._ends.take_left_apart()
+        if unfinished:
+            poll = select.poll()
+            poll.register(self._wake, select.POLLIN)
+            while self._ends.left and time.monotonic_ns() < until:
+                if not self._collect() and poll.poll(_CALM_MS):
+                    os.read(self._wake, 4096)
+            if self._ends.left:
+                os.kill(left, _signal.SIGKILL)
         while self._ends.left:
             self._collect(wait=True)
 
@@ -324,7 +337,7 @@ class Runner:
     def _get(self, channel: int, fields: dict[str, bytes]) -> None:
         self._discard_held()  # who opens its program file waits for this very process
         if self._ends.unfinished:
-            self._end_left()  # it may have something to write
+            self._end_left()
         for chunk in read_chunks(os.fsdecode(fields["path"]), int(fields["max"])):
             self._send(encode(frames.DATA, channel, chunk))
         self._send(encode(frames.END, channel))

@@ -62,9 +62,12 @@ class Ending:
 def ending_of(process: int, memory: int) -> Ending:
     """Of an interpreter whose memory is the descriptor `memory`. Raises Unfit, OSError."""
     with open(f"/proc/{process}/exe", "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        executable = Executable(content)
-        flags, address = executable.symbol(_FLAGS), executable.symbol(_FREE_ENVIRONMENT).address
-        dynamic = executable.dynamic()
+        try:
+            executable = Executable(content)
+            flags, address = executable.symbol(_FLAGS), executable.symbol(_FREE_ENVIRONMENT).address
+            dynamic = executable.dynamic()
+        except (struct.error, IndexError) as error:
+            raise Unfit("its executable is not as is known") from error
     if not 0 < flags.size <= _MOST_FLAG_BYTES:
         raise Unfit("its flags are not as is known")
     return Ending(address, flags.address, flags.size, _tail(memory, dynamic))
