@@ -33,7 +33,7 @@ PROGRAMS = {
     "a handler": ("process.on('exit', (code) => { console.log(code); process.exitCode = 7 })", 7, "0\n", STOPPED),
     "it waits for itself": ("await new Promise(() => {})", 13, "Warning", STOPPED),
     "after timers": ("setTimeout(() => console.log(1), 5)", 0, "1\n", STOPPED),
-    "an exit": ("process.exit(5)", 5, "", APART),
+    "an exit": ("process.exit(5)", 5, "", STOPPED),
     "an error": ("throw 1", 1, "", STOPPED),
     "a pool": ("require('fs').promises.readFile('/etc/passwd').then(() => console.log(2))", 0, "2\n", APART),
     "flags": ("require('v8').setFlagsFromString('--trace-gc'); console.log(3)", 0, "3\n", APART),
@@ -111,8 +111,9 @@ async def test_programs_are_over_when_nobody_sees_the_rest(lab: Lab) -> None:
 
 
 def _state(left: list[tuple[str, int]], before: int) -> str:
-    """One that has been taken apart has given its heap back, which is of many mappings; `before` it had so many."""
-    if all(maps < before for _, maps in left):
+    """One that has been taken apart has given its heap back, of `before` mappings a third; who exits by itself has ended
+    its threads at most."""
+    if all(maps < before * 0.8 for _, maps in left):
         return APART
     assert [state for state, _ in left] == ["t"]
     return STOPPED
@@ -122,7 +123,7 @@ async def test_a_worker_is_ended_first(lab: Lab) -> None:
     sandbox = await _sandbox(lab)
     ((_, before),) = _left(lab, sandbox)
     assert await output(sandbox, _plan(WORKER), last=True) == (0, "")
-    assert all(maps < before for _, maps in _left(lab, sandbox))
+    assert _state(_left(lab, sandbox), before) == APART
 
 
 async def test_what_it_still_writes_is_written_when_files_are_asked_for(lab: Lab) -> None:
