@@ -111,8 +111,7 @@ async def test_programs_are_over_when_nobody_sees_the_rest(lab: Lab) -> None:
 
 
 def _state(left: list[tuple[str, int]], before: int) -> str:
-    """One that has been taken apart has given its heap back, of `before` mappings a third; who exits by itself has ended
-    its threads at most."""
+    """One that has been taken apart has given its heap back, a third of `before` mappings; who just exits has not."""
     if all(maps < before * 0.8 for _, maps in left):
         return APART
     assert [state for state, _ in left] == ["t"]
