@@ -24,6 +24,13 @@ pytestmark = [
 ]
 # (program, exit code, what it says among other things, what is left of it)
 STOPPED, APART = "stopped with all it had", "taken apart"
+# Nothing of it is left in the flags; but the C library has still to write what it made V8 say.
+TOGGLED = """
+const { setFlagsFromString } = require("v8");
+setFlagsFromString("--trace-gc"); setFlagsFromString("--expose-gc");
+require("vm").runInNewContext("gc")();
+setFlagsFromString("--no-trace-gc"); setFlagsFromString("--no-expose-gc");
+"""
 TRAP = (
     "process.on('SIGTRAP', () => clearInterval(it)); const it = setInterval(() => {}, 9); process.kill(process.pid, 5)"
 )
@@ -37,6 +44,7 @@ PROGRAMS = {
     "an error": ("throw 1", 1, "", STOPPED),
     "a pool": ("require('fs').promises.readFile('/etc/passwd').then(() => console.log(2))", 0, "2\n", APART),
     "flags": ("require('v8').setFlagsFromString('--trace-gc'); console.log(3)", 0, "3\n", APART),
+    "what V8 has said": (TOGGLED, 0, "Mark-Compact", APART),
     "a signal": (TRAP, 0, "", APART),
 }
 WORKER = """

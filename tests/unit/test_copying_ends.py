@@ -16,7 +16,7 @@ from isol8.engines.native.copying.errors import Unfit
 from isol8.engines.native.copying.leaving import Departure, Leaving
 from isol8.engines.native.copying.symbols import Executable
 
-ENDING = Ending(address=1, flags=2, flags_bytes=3, tail=4)
+ENDING = Ending(address=1, flags=2, flags_bytes=3, tail=4, stream=5)
 BACK = 0x7DEADBEEF000
 CODE = 91
 
@@ -52,7 +52,7 @@ def stack(back: int = BACK) -> bytes:
 def test_the_code_is_what_a_process_ends_with(run: Callable[[], Run], code: int | None) -> None:
     found = ENDING.found(stack(), CODE, run)
     assert (Leaving.unpack(found).code if found else None) == code
-    assert not found or (Leaving.unpack(found).back, len(found)) == (BACK, 48)
+    assert not found or (Leaving.unpack(found).back, len(found)) == (BACK, 56)
 
 
 def test_one_place_alone_is_the_code() -> None:
@@ -73,13 +73,15 @@ def test_one_that_may_be_anywhere_is_unfit() -> None:
 
 def test_only_what_is_as_it_was_departs() -> None:
     """This process: its stack and flags are words of its own."""
-    words = bytearray(64)
+    words = bytearray(128)
     address = address_of(words)
     struct.pack_into("=QI", words, 0, BACK, 0x1FF)
-    leaving = Leaving(address=1, back=BACK, code=8, flags=address + 16, flags_bytes=8, tail=address + 24)
+    leaving = Leaving(
+        address=1, back=BACK, code=8, flags=address + 16, flags_bytes=8, tail=address + 24, stream=address + 32
+    )
     departure = Departure(os.getpid(), Leaving.unpack(leaving.pack()))
     assert departure.status(address) == 0xFF << 8
-    for at in (0, 16, 24):
+    for at in (0, 16, 24, 32, 103):
         kept = words[at]
         words[at] ^= 1
         assert departure.status(address) is None
@@ -93,10 +95,10 @@ def address_of(words: bytearray) -> int:
 
 
 def test_another_number_of_threads_does_not_depart() -> None:
-    words = bytearray(64)
+    words = bytearray(128)
     address = address_of(words)
     struct.pack_into("=Q", words, 0, BACK)
-    departure = Departure(os.getpid(), Leaving(1, BACK, 8, address + 16, 8, address + 24))
+    departure = Departure(os.getpid(), Leaving(1, BACK, 8, address + 16, 8, address + 24, address + 32))
     over = threading.Event()
     thread = threading.Thread(target=over.wait)
     thread.start()

@@ -16,6 +16,7 @@ from isol8.engines.native.copying.symbols import Executable
 STACK_BYTES = 256  # of which the function's caller has some
 _FREE_ENVIRONMENT = "_ZN4node15FreeEnvironmentEPNS_11EnvironmentE"
 _FLAGS = "_ZN2v88internal8v8_flagsE"
+_STDOUT = "stdout@GLIBC_2.2.5"  # a pointer
 _MOST_FLAG_BYTES = 16384
 _DEBUG = 21  # DT_DEBUG, where the loader says where its list is
 _MOST_ENTRIES = 200
@@ -40,6 +41,7 @@ class Ending:
     flags: int
     flags_bytes: int
     tail: int
+    stream: int
 
     def found(self, stack: bytes, code: int, again: Callable[[], Run]) -> bytes:
         """`stack` is that of a run that has stopped there and was to end with `code`. What is on it is the exit code
@@ -51,7 +53,7 @@ class Ending:
         if len(found) != 1:
             return b""
         back = int.from_bytes(stack[:8], "little")
-        return Leaving(self.address, back, found[0], self.flags, self.flags_bytes, self.tail).pack()
+        return Leaving(self.address, back, found[0], self.flags, self.flags_bytes, self.tail, self.stream).pack()
 
     def _ends_with(self, run: Run, back: bytes, offset: int) -> bool:
         if run.stack[:8] == back:
@@ -65,12 +67,13 @@ def ending_of(process: int, memory: int) -> Ending:
         try:
             executable = Executable(content)
             flags, address = executable.symbol(_FLAGS), executable.symbol(_FREE_ENVIRONMENT).address
+            stream = executable.symbol(_STDOUT).address
             dynamic = executable.dynamic()
         except (struct.error, IndexError) as error:
             raise Unfit("its executable is not as is known") from error
     if not 0 < flags.size <= _MOST_FLAG_BYTES:
         raise Unfit("its flags are not as is known")
-    return Ending(address, flags.address, flags.size, _tail(memory, dynamic))
+    return Ending(address, flags.address, flags.size, _tail(memory, dynamic), _word(memory, stream))
 
 
 def _tail(memory: int, dynamic: int) -> int:
@@ -89,5 +92,5 @@ def _tail(memory: int, dynamic: int) -> int:
 def _word(memory: int, address: int) -> int:
     raw = os.pread(memory, 8, address)
     if len(raw) < 8:
-        raise Unfit("its loader's list is not where it is known to be")
+        raise Unfit("its memory is not as is known")
     return int.from_bytes(raw, "little")
