@@ -41,6 +41,7 @@ else:
     Protocol = object  # typing would be half a megabyte in every sandbox
 
 _MAX_REQUEST_BYTES = 64 * 1024 * 1024
+_READ_BYTES = 64 * 1024  # room for more is mapped, and given back, each time
 _LAST_WRITES_NS = 2_000_000_000
 _CALM_MS = 100  # without anything to do, there is time to wait for the kernel
 
@@ -246,7 +247,7 @@ class Runner:
             self._background.append(pipes)
 
     def _receive(self) -> None:
-        data = os.read(self._stream, 1 << 20)
+        data = os.read(self._stream, _READ_BYTES)
         if not data:
             os._exit(0)
         while self._keeping and (found := self._keeping.find(data)):
