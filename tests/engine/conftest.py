@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 import pytest
@@ -54,6 +55,13 @@ async def output(sandbox: Sandbox, plan: Plan, output_bytes: int = 1 << 20, *, l
 
 @pytest.fixture
 async def lab() -> AsyncIterator[Lab]:
+    async with laboratory({}) as lab:
+        yield lab
+
+
+@asynccontextmanager
+async def laboratory(prefixes: dict[str, str]) -> AsyncIterator[Lab]:
+    """A lab whose sandboxes see these runtimes."""
     if os.geteuid() != 0:
         pytest.skip("the native engine needs root")
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -66,7 +74,7 @@ async def lab() -> AsyncIterator[Lab]:
         "strict": True,
         "hierarchy": dataclasses.asdict(cgroups.find()),
         "python": "/usr/bin/python3",
-        "prefixes": {},
+        "prefixes": prefixes,
         "environment": ENVIRONMENT,
     }
     command = [sys.executable, "-m", "isol8.engines.native.supervisor", str(listener.fileno()), json.dumps(options)]

@@ -45,7 +45,7 @@ TRACE = (
 libc.ptrace.argtypes = [ctypes.c_long] * 4
 done = []
 for pid in {0, 1, 2, 3, 4, os.getpid(), os.getppid()}:
-    for request in (0, 1, 3, 7, 8, 16, 17, 24, 0x4200, 0x4201, 0x4204, 0x4206, 0x4207, 0x4208, 0x4209):
+    for request in (0, 1, 3, 6, 7, 8, 16, 17, 24, 0x4200, 0x4201, 0x4204, 0x4206, 0x4207, 0x4208, 0x4209):
         for options in (0, 0x40):
             if libc.ptrace(request, pid, 0, options) == 0: done.append((hex(request), pid, options))
 print(done, flush=True); os._exit(0)

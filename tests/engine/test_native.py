@@ -163,6 +163,7 @@ async def test_a_socket_on_a_sandboxs_loopback(lab: Lab) -> None:
     """Programs in there reach it, and nobody else does; the supervisor stays where it is."""
     home = os.readlink(f"/proc/{lab.supervisor.pid}/ns/net")
     sandbox, other = await asyncio.gather(lab.create(), lab.create())
+    # It may still have those that it has just sent.
     before = len(machine.descriptors(lab.supervisor.pid))
     listener = await lab.engine.listen(sandbox, 3128)
     listener.setblocking(False)
@@ -181,7 +182,7 @@ async def test_a_socket_on_a_sandboxs_loopback(lab: Lab) -> None:
     tasks = f"/proc/{lab.supervisor.pid}/task"
     machine.until(lambda: len(os.listdir(tasks)) == 1, "the thread that was in the sandbox's network is gone")
     await asyncio.to_thread(
-        machine.until, lambda: len(machine.descriptors(lab.supervisor.pid)) == before, "no more open"
+        machine.until, lambda: len(machine.descriptors(lab.supervisor.pid)) <= before, "no more open"
     )
     await lab.engine.destroy(sandbox)
     with pytest.raises(EngineFailure):

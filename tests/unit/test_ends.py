@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
 from isol8.kernel.exit_stops import ExitStops
 from isol8.kernel.forked import lines_from_fork
-from isol8.kernel.syscalls import MACHINE
+from isol8.kernel.syscalls import MACHINE, libc
 from isol8.runner.ends import Ends
 
 PATIENCE_S = 120.0
@@ -145,3 +147,64 @@ def test_without_stops_every_end_is_waited_for() -> None:
         yield f"{ends.next(pid, wait=True) == (pid, 3 << 8)} {ends.left} {ends.next(pid)}"
 
     assert lines_from_fork(follow, PATIENCE_S) == ["True 0 None"]
+
+
+class At:
+    """A place in this process, and so in its forks: where the C library's function begins."""
+
+    def __init__(self, status: int | None) -> None:
+        self.address = ctypes.cast(libc.getppid, ctypes.c_void_p).value or 0
+        self.stacks: list[int] = []
+        self._status = status
+
+    def status(self, stack: int) -> int | None:
+        self.stacks.append(stack)
+        return self._status
+
+
+def followed(at: At, last: bool, work: Callable[[], None]) -> Iterator[str]:
+    """Fork a process that does something at its start, and then what is watched. What is told of it: which end, whether
+    early, and whether it may still do something; how it ends when it is let go."""
+    reader, go = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.read(reader, 1)
+        work()
+        os._exit(3)
+    stops = ExitStops()
+    ends = Ends(stops)
+    ends.watch(pid)
+    stops.stop_at(pid, at)
+    os.write(go, b".")
+    yield str(ends.next(pid if last else 0, wait=True))
+    yield f"{ends.left == pid} {ends.unfinished} {len(at.stacks)}"
+    if ends.left:
+        stops.let_go(pid)
+        yield str(os.waitpid(pid, 0)[1])
+
+
+def _calls() -> None:
+    libc.getppid()
+    libc.getppid()
+
+
+def _calls_after_a_signal() -> None:
+    signal.signal(signal.SIGUSR1, signal.default_int_handler)
+    with contextlib.suppress(KeyboardInterrupt):
+        os.kill(os.getpid(), signal.SIGUSR1)
+    _calls()
+
+
+@pytest.mark.skipif(MACHINE != "x86_64", reason="tracing is not written for this machine")
+def test_a_program_can_be_over_at_a_place() -> None:
+    def told(status: int | None, work: Callable[[], None], *, last: bool = True) -> list[str]:
+        first, *rest = lines_from_fork(lambda: followed(At(status), last, work), PATIENCE_S)
+        return [first.partition(", ")[2].rstrip(")"), *rest]
+
+    assert told(7 << 8, _calls) == [str(7 << 8), "True True 1", str(3 << 8)]
+    assert told(None, _calls) == [str(3 << 8), "True False 1", str(3 << 8)]
+    assert told(7 << 8, _calls, last=False) == [str(3 << 8), "False False 0"]
+    assert told(7 << 8, lambda: None) == [str(3 << 8), "True False 0", str(3 << 8)]
+    assert told(7 << 8, lambda: os.kill(os.getpid(), signal.SIGTRAP)) == ["5", "False False 0"]
+    # After a signal nobody watches it any more: it must not stop, or die of it.
+    assert told(7 << 8, _calls_after_a_signal) == [str(3 << 8), "False False 0"]

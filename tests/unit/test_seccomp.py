@@ -71,12 +71,15 @@ def test_arguments_decide(machine: str) -> None:
     mark = number(machine, "fanotify_mark")
     assert [answer(machine, mark, 3, flags) for flags in (0x1, 0x2, 0x3, 0x12, 0x80)] == [EPERM, ALLOW] + [EPERM] * 3
     trace = number(machine, "ptrace")
-    # TRACEME, PEEKTEXT, POKETEXT, CONT, KILL, ATTACH, SETOPTIONS, SETREGSET, INTERRUPT, LISTEN, GET_SYSCALL_INFO
-    for request in (0, 1, 4, 7, 8, 16, 0x4200, 0x4205, 0x4207, 0x4208, 0x420E):
+    # TRACEME, PEEKTEXT, POKETEXT, KILL, ATTACH, SETOPTIONS, SETREGSET, INTERRUPT, LISTEN, GET_SYSCALL_INFO
+    for request in (0, 1, 4, 8, 16, 0x4200, 0x4205, 0x4207, 0x4208, 0x420E):
         assert answer(machine, trace, request, 2, 0, 0x40) == EPERM, hex(request)
     seized = [((2, 0, 0x40), ALLOW), ((1, 0, 0x40), EPERM), ((3, 0, 0x40), EPERM), ((2, 0, 0x41), EPERM)]
     assert [answer(machine, trace, 0x4206, *arguments) for arguments, _ in seized] == [wanted for _, wanted in seized]
     assert [answer(machine, trace, request, 7) for request in (3, 17, 0x4201)] == [ALLOW] * 3  # of one's tracees
+    goes_on = [((7, 7, 0, 0), ALLOW), ((7, 7, 0, 9), EPERM)]  # without a signal
+    goes_on += [((6, 7, 904, 0), ALLOW), ((6, 7, 904, 1), EPERM), ((6, 7, 848, 0), EPERM), ((6, 7, 128, 0), EPERM)]
+    assert [answer(machine, trace, *arguments) for arguments, _ in goes_on] == [wanted for _, wanted in goes_on]
     prlimit = number(machine, "prlimit64")
     assert [answer(machine, prlimit, pid, 7) for pid in (0, 1, 2)] == [ALLOW, EPERM, ALLOW]
 

@@ -101,7 +101,10 @@ def _trace_rule() -> Block:
     block = [_argument(0), *_when_equal(policy.TRACE_SEIZE, seize)]
     for request in (policy.TRACE_PEEK_USER, policy.TRACE_DETACH, policy.TRACE_GET_EVENT_MESSAGE):
         block += _when_equal(request, _answer(_ALLOW))
-    return block + _answer(_EPERM)
+    nothing = [_argument(3), *_when_equal(0, _answer(_ALLOW)), *_answer(_EPERM)]
+    block += _when_equal(policy.TRACE_CONTINUE, nothing)
+    clear = [_argument(2), *_when_equal(policy.BREAKPOINTS, nothing), *_answer(_EPERM)]
+    return block + _when_equal(policy.TRACE_POKE_USER, clear) + _answer(_EPERM)
 
 
 _RULES = {

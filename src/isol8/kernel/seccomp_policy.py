@@ -150,6 +150,8 @@ MARK_REMOVE = 0x2
 # runner, which is the program; and what only the tracer of a process that has stopped can do.
 TRACE_SEIZE, TRACE_EXIT, FIRST_PID = 0x4206, 0x40, 2
 TRACE_PEEK_USER, TRACE_DETACH, TRACE_GET_EVENT_MESSAGE = 3, 17, 0x4201
+# Of what it can do to one, only that it goes on without a signal, and that it stops at no instruction any more.
+TRACE_POKE_USER, TRACE_CONTINUE, BREAKPOINTS = 6, 7, 904  # u_debugreg[7] in struct user
 
 # clone(2) flags that make namespaces: user, mount, cgroup, uts, ipc, pid, net, time.
 NAMESPACE_FLAGS = 0x10000000 | 0x00020000 | 0x02000000 | 0x04000000 | 0x08000000 | 0x20000000 | 0x40000000 | 0x00000080

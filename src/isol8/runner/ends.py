@@ -14,6 +14,8 @@ else:
 class Stops(Protocol):
     """What makes a process stop at its end. The engine makes it; see kernel/exit_stops.py."""
 
+    unfinished: bool  # who has stopped may still do something when it is let go
+
     def watch(self, pid: int) -> None:
         """Have a child stop at its end, if that can be had."""
 
@@ -69,6 +71,11 @@ class Ends:
             if not self._stopped(found, status):
                 return found != 0
             self._let_go(pid, status)
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether the process in `left` may still do something."""
+        return bool(self.left and self._stops and self._stops.unfinished)
 
     def take_left_apart(self) -> None:
         """Let the kernel go on with the process in `left`. `next` is to be called until it is gone."""

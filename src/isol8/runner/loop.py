@@ -17,6 +17,7 @@ import _signal  # type: ignore[import-not-found]
 import errno
 import os
 import select
+import time
 
 from isol8.runner import frames
 from isol8.runner.ends import Ends
@@ -40,6 +41,8 @@ else:
     Protocol = object  # typing would be half a megabyte in every sandbox
 
 _MAX_REQUEST_BYTES = 64 * 1024 * 1024
+_READ_BYTES = 64 * 1024  # room for more is mapped, and given back, each time
+_LAST_WRITES_NS = 2_000_000_000
 _CALM_MS = 100  # without anything to do, there is time to wait for the kernel
 
 
@@ -215,8 +218,19 @@ class Runner:
         return True
 
     def _end_left(self) -> None:
-        """Have the program that is over taken apart, and wait for that."""
+        """Have the program that is over taken apart, and wait for that. What it may still have to write it writes; but
+        it has had its time, so not for long."""
+        left, until = self._ends.left, time.monotonic_ns() + _LAST_WRITES_NS
+        unfinished = self._ends.unfinished
         self._ends.take_left_apart()
+        if unfinished:
+            poll = select.poll()
+            poll.register(self._wake, select.POLLIN)
+            while self._ends.left and time.monotonic_ns() < until:
+                if not self._collect() and poll.poll(_CALM_MS):
+                    os.read(self._wake, 4096)
+            if self._ends.left:
+                os.kill(left, _signal.SIGKILL)
         while self._ends.left:
             self._collect(wait=True)
 
@@ -233,7 +247,7 @@ class Runner:
             self._background.append(pipes)
 
     def _receive(self) -> None:
-        data = os.read(self._stream, 1 << 20)
+        data = os.read(self._stream, _READ_BYTES)
         if not data:
             os._exit(0)
         while self._keeping and (found := self._keeping.find(data)):
@@ -323,6 +337,8 @@ class Runner:
 
     def _get(self, channel: int, fields: dict[str, bytes]) -> None:
         self._discard_held()  # who opens its program file waits for this very process
+        if self._ends.unfinished:
+            self._end_left()
         for chunk in read_chunks(os.fsdecode(fields["path"]), int(fields["max"])):
             self._send(encode(frames.DATA, channel, chunk))
         self._send(encode(frames.END, channel))

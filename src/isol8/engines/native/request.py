@@ -24,12 +24,14 @@ class Request:
     def __init__(self, payload: bytes, descriptors: list[int] | None) -> None:
         fields = unpack_fields(payload)
         raw = dict(fields)
-        single = {key: value.decode() for key, value in fields if key != "words"}
+        single = {key: value.decode() for key, value in fields if key not in ("words", "leaving")}
         targets = [value.decode() for key, value in fields if key == "target" and descriptors]
         self.stream, *others = descriptors or [-1]
         # What is a copy's alone, when there is an interpreter to be copied, and where to ask for it.
         self.words = raw["words"] if descriptors else b""
         self.template = others.pop(0) if self.words else -1
+        # How that interpreter's end is known, if it is; see leaving.py.
+        self.leaving = raw.get("leaving", b"")
         self.cgroups = others[: len(others) - len(targets)]
         # Mounts that are nowhere yet, and where each belongs.
         self.mounts = list(zip(others[len(self.cgroups) :], targets, strict=True))

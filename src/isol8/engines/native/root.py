@@ -22,8 +22,8 @@ BOOT_DIR = "/run/isol8"  # there while a zygote boots; gone before it serves
 
 _BOOT_MODULES = (
     "__init__.py", "engines/__init__.py", "engines/native/__init__.py", "engines/native/ending.py",
-    "engines/native/copying/__init__.py", "engines/native/copying/asking.py", "engines/native/first.py",
-    "engines/native/means.py", "engines/native/rehearsal.py", "engines/native/relaying.py",
+    "engines/native/copying/__init__.py", "engines/native/copying/asking.py", "engines/native/copying/leaving.py",
+    "engines/native/first.py", "engines/native/means.py", "engines/native/rehearsal.py", "engines/native/relaying.py",
     "engines/native/request.py", "engines/native/surroundings.py", "engines/native/traces.py",
     "engines/native/view.py", "engines/native/zygote.py", "engines/native/boot/*.py", "kernel/*.py", "runner/*.py",
 )  # fmt: skip

@@ -134,7 +134,9 @@ class Sandboxes:
             if zygote.takes_plain and _is_plain(request, self._means):
                 message = plain_message(uid, limits.sandbox_bytes, limits.tmp_bytes)
             else:
-                message = pack_request([*_fields(uid, limits, request, self._means), ("words", words)])
+                fields = [*_fields(uid, limits, request, self._means), ("words", words)]
+                fields += [("leaving", template.leaving)] if template else []
+                message = pack_request(fields)
             pid = await zygote.clone(message, [theirs.fileno(), *asked, *entries, *trees])
         except BaseException as error:
             ours.close()

@@ -30,6 +30,7 @@ import sys
 
 from isol8.engines.native import view
 from isol8.engines.native.copying.asking import ask
+from isol8.engines.native.copying.leaving import Departure, Leaving
 from isol8.engines.native.ending import Ending
 from isol8.engines.native.first import (
     FAILED,
@@ -379,15 +380,27 @@ def _copy(request: Request, means: Means, gate: gates.Gate | None, stops: exit_s
     copied = None
     try:
         if gate and means.ruleset >= 0:
-            copied = ask(request.template, request.words, request.uid, means.ruleset, request.cgroups)
+            copied = ask(
+                request.template,
+                request.words,
+                request.uid,
+                means.ruleset,
+                request.cgroups,
+                lambda pid: _watch(pid, request.leaving, stops),
+            )
     except OSError as error:
         os.write(2, f"sandbox: {error}\n".encode())
     os.close(request.template)
-    if copied:
-        stops.watch(copied.pid)  # it has rules of its own: who has some may not do that any more
-    else:
+    if not copied:
         os.write(2, b"sandbox: the interpreter could not be copied, and boots\n")
     return copied
+
+
+def _watch(pid: int, leaving: bytes, stops: exit_stops.ExitStops) -> None:
+    """For its end. It has rules of its own: who has some may not do that any more. Raises OSError."""
+    stops.watch(pid)
+    if leaving:
+        stops.stop_at(pid, Departure(pid, Leaving.unpack(leaving)))
 
 
 def _in_worker(request: Request, written: list[tuple[int, int]], means: Means, traces: Traces) -> None:

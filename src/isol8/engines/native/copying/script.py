@@ -174,6 +174,8 @@ class Script:
         for thread in self._image.threads[1:]:
             yield from threads.start(self._table, thread)
         yield call("write", _KEPT_REPORT, self._image.thread_id, 4)
+        # Till it has been looked at. At the end of the stream there is nobody to go on for.
+        yield Step(number("read"), (_KEPT_REPORT, self._table.put(bytes(8)), 1), zero=self._table.fatal)
         yield call("close", _KEPT_REPORT)
 
     def _become_program(self, vector: tuple[int, int]) -> Iterator[Step]:

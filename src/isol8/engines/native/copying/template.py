@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 
 from isol8.engines.native.copying import individual, installing
 from isol8.engines.native.copying.booting import Booting
+from isol8.engines.native.copying.ends import Ending, ending_of
 from isol8.engines.native.copying.errors import Unfit
 from isol8.engines.native.copying.individual import Individual, Span
 from isol8.engines.native.copying.rehearsing import Rehearsal
@@ -56,6 +57,7 @@ class Template:
         self._individual: Individual | None = None
         self._pid = 0
         self._pidfd = -1
+        self.leaving = b""  # how its end is known, if it is
         self.socket: socket.socket | None = None
         self.started = time.monotonic()
 
@@ -91,6 +93,7 @@ class Template:
         if "unfit" in answer or self._pidfd < 0:
             self.close()
             raise Unfit(answer.get("unfit", "it has ended"))
+        self.leaving = bytes.fromhex(answer["leaving"])
         self._individual = Individual.from_json(answer)
 
     async def _operated(self, go: int) -> dict[str, Any]:
@@ -178,6 +181,7 @@ class Template:
         with open(_CAPABILITIES) as file:
             capabilities = int(file.read()) + 1
         script = Script(image, self._groups, SANDBOX_DIR, seccomp.compile_filter(), capabilities)
+        ending = _ending(self._pid, held.memory)
         own, vector = individual.find(self._pid, held.memory, operation.mappings, span, script.users)
         thread_data = image.threads[0].registers["fs_base"]
         numbers = individual.find_numbers(self._pid, held.memory, operation.mappings, thread_data)
@@ -188,8 +192,9 @@ class Template:
         ptrace.detach(self._pid)
         assert self.socket is not None
         rehearsal = Rehearsal(self._interpreter.path, self.socket.fileno(), own.pack, self._groups)
-        script.use(*rehearsal.perform(self._enter_root))
-        return own.to_json()
+        rehearsed = rehearsal.perform(self._enter_root, ending)
+        script.use(rehearsed.wrote, rehearsed.read)
+        return own.to_json() | {"leaving": rehearsed.leaving.hex()}
 
     def close(self) -> None:
         """End it. What has been copied stays. Idempotent."""
@@ -205,6 +210,14 @@ class Template:
         os.waitpid(self._pid, 0)
         os.close(self._pidfd)
         self._pidfd = -1
+
+
+def _ending(process: int, memory: int) -> Ending | None:
+    """Where its end begins. None: it cannot be told, and a copy is then taken apart like any other process."""
+    try:
+        return ending_of(process, memory)
+    except Unfit:
+        return None
 
 
 def _end(tracer: int) -> None:
