@@ -38,6 +38,7 @@ class Hole:
 
 ZYGOTE, SANDBOXES, CGROUPS = "engines/native/zygote.py", "engines/native/sandboxes.py", "kernel/cgroups.py"
 FIRST, SURROUNDINGS = "engines/native/first.py", "engines/native/surroundings.py"
+BECOMING = "engines/native/becoming.py"
 # Two ways lead to process 1: a table of system calls, and Python. Each has a layer of its own to lose.
 MEANS = "engines/native/means.py"
 NO_TABLE = "self._table() if self.initial else None", "None"
@@ -46,7 +47,7 @@ HOLES = {
         FIRST, "table.call(name, *(", 'table.call("getpid", *(', containment.no_privilege, r"assert 0 > 65536"
     ),
     "no user of its own, in Python": Hole(
-        ZYGOTE,
+        BECOMING,
         "privileges.drop_to(request.uid, request.uid, keep_groups=request.alone)",
         "pass",
         containment.no_privilege,
@@ -95,7 +96,7 @@ HOLES = {
         FIRST, "set_dumpable(False)", "set_dumpable(True)", containment.runner_out_of_reach, "'environ'"
     ),
     "a dumpable runner, in Python": Hole(
-        ZYGOTE, "set_dumpable(False)", "set_dumpable(True)", containment.runner_out_of_reach, "'environ'"
+        BECOMING, "set_dumpable(False)", "set_dumpable(True)", containment.runner_out_of_reach, "'environ'"
     ),
     "changeable limits of the runner": Hole(
         "kernel/seccomp_policy.py",
@@ -122,7 +123,7 @@ FILTERS = {
     "by the table": Hole(
         FIRST, "_add(table, seccomp.call_to_load(", "str(seccomp.call_to_load(", containment.no_privilege, ""
     ),
-    "in Python": Hole(ZYGOTE, "seccomp.load_filter(means.filter)", "pass", containment.no_privilege, ""),
+    "in Python": Hole(BECOMING, "seccomp.load_filter(means.filter)", "pass", containment.no_privilege, ""),
 }
 IN_PYTHON = {(hole.file, hole.line) for name, hole in {**HOLES, **FILTERS}.items() if name.endswith("in Python")}
 if os.path.exists("/sys/fs/cgroup/memory/memory.kmem.tcp.limit_in_bytes"):  # elsewhere it is memory like any other

@@ -1,10 +1,10 @@
 """Process 1 of a Python sandbox, which runs no Python until it must.
 
 The zygote's clone does not come back into the interpreter: a table of system calls (kernel/call_table.py) makes of it
-what `zygote.py` would, in the same order, clones the worker, says READY, and waits for the server to speak. Until then
-it has copied a few pages. Then it comes back, and becomes the runner of `runner/loop.py`, whose worker is there.
+what `becoming.py` would, in the same order, clones the worker, says READY, and waits for the server to speak. Until
+then it has copied a few pages. Then it comes back, and becomes the runner of `runner/loop.py`, whose worker is there.
 
-What the table does is what `zygote.py` does in Python where there is no table: every layer, or no sandbox.
+What the table does is what `becoming.py` does in Python where there is no table: every layer, or no sandbox.
 """
 
 from __future__ import annotations
@@ -129,7 +129,7 @@ class First:
         self._table.forget()
 
     def _enter(self, table: call_table.CallTable, ruleset: int, proc: list[Mount]) -> None:
-        """From the clone to where nothing of the zygote's is left in reach; see zygote.py."""
+        """From the clone to where nothing of the zygote's is left in reach; see becoming.py."""
         table.label("sandbox")
         answer = self._surroundings.answer
         table.call("clone", "flags", zero="after 0", more="zygote", failed="refused", copy=answer)

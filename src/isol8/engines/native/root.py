@@ -21,11 +21,12 @@ RUNTIMES_DIR = "/opt/isol8"
 BOOT_DIR = "/run/isol8"  # there while a zygote boots; gone before it serves
 
 _BOOT_MODULES = (
-    "__init__.py", "engines/__init__.py", "engines/native/__init__.py", "engines/native/ending.py",
+    "__init__.py", "engines/__init__.py", "engines/native/__init__.py", "engines/native/becoming.py",
     "engines/native/copying/__init__.py", "engines/native/copying/asking.py", "engines/native/copying/leaving.py",
-    "engines/native/first.py", "engines/native/means.py", "engines/native/rehearsal.py", "engines/native/relaying.py",
-    "engines/native/request.py", "engines/native/surroundings.py", "engines/native/traces.py",
-    "engines/native/view.py", "engines/native/zygote.py", "engines/native/boot/*.py", "kernel/*.py", "runner/*.py",
+    "engines/native/ending.py", "engines/native/first.py", "engines/native/means.py", "engines/native/rehearsal.py",
+    "engines/native/relaying.py", "engines/native/request.py", "engines/native/surroundings.py",
+    "engines/native/traces.py", "engines/native/view.py", "engines/native/zygote.py", "engines/native/boot/*.py",
+    "kernel/*.py", "runner/*.py",
 )  # fmt: skip
 DEVICES = {"null": (1, 3), "zero": (1, 5), "full": (1, 7), "random": (1, 8), "urandom": (1, 9), "tty": (5, 0)}
 _DEVICE_LINKS = {

@@ -179,7 +179,7 @@ class Script:
         yield call("close", _KEPT_REPORT)
 
     def _become_program(self, vector: tuple[int, int]) -> Iterator[Step]:
-        """All that makes a worker of the runner's what it is; see zygote.py."""
+        """All that makes a worker of the runner's what it is; see becoming.py."""
         yield call("setsid")
         for source, target in ((REPORT, _KEPT_REPORT), (RULES, _KEPT_RULES)):
             yield call("dup3", source, target, _CLOEXEC)
