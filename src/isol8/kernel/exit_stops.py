@@ -70,8 +70,7 @@ class ExitStops:
         if not os.WIFSTOPPED(stop):
             raise ProcessLookupError("it has ended")
         try:
-            syscall("ptrace", policy.TRACE_POKE_USER, pid, _FIRST_BREAKPOINT, place.address)
-            syscall("ptrace", policy.TRACE_POKE_USER, pid, policy.BREAKPOINTS, _ENABLE_FIRST)
+            stop_at(pid, place.address)
             self._place = place
         except ProcessLookupError:
             raise
@@ -106,7 +105,7 @@ class ExitStops:
         try:
             if self._place and pid == self._watched:
                 at_place = self._at_place(pid, stop)
-                syscall("ptrace", policy.TRACE_POKE_USER, pid, policy.BREAKPOINTS, 0)
+                stop_nowhere(pid)
                 self._place = None
                 if at_place:
                     syscall("ptrace", policy.TRACE_CONTINUE, pid, 0, 0)
@@ -119,6 +118,18 @@ class ExitStops:
         if not self._place or pid != self._watched or stop >> 8 != _SIGTRAP:
             return False
         return _word(policy.TRACE_PEEK_USER, pid, _RIP) == self._place.address
+
+
+def stop_at(thread: int, address: int) -> None:
+    """Have a thread that is traced, and has stopped, stop again when it is about to execute the instruction there.
+    Raises OSError: it has ended, or this processor, or kernel, has no such registers."""
+    syscall("ptrace", policy.TRACE_POKE_USER, thread, _FIRST_BREAKPOINT, address)
+    syscall("ptrace", policy.TRACE_POKE_USER, thread, policy.BREAKPOINTS, _ENABLE_FIRST)
+
+
+def stop_nowhere(thread: int) -> None:
+    """Undo `stop_at`. Raises OSError."""
+    syscall("ptrace", policy.TRACE_POKE_USER, thread, policy.BREAKPOINTS, 0)
 
 
 def _word(request: int, pid: int, address: int) -> int:

@@ -10,7 +10,7 @@ import os
 from isol8.kernel.syscalls import check, libc
 
 PRESENT, EXCLUSIVE = 0x80, 0x81  # bits 63, and 56 of an entry of /proc/PID/pagemap, in its highest byte
-_MADV_POPULATE_WRITE = 23  # Linux 5.14
+MADV_POPULATE_WRITE = 23  # Linux 5.14
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 _madvise = libc.madvise
 _madvise.argtypes = (ctypes.c_size_t, ctypes.c_size_t, ctypes.c_int)
@@ -68,7 +68,7 @@ def populate(ranges: list[tuple[int, int]]) -> None:
     On a kernel that cannot, nothing happens: every page is then copied when it is first written to.
     """
     for start, length in ranges:
-        result = _madvise(start, length, _MADV_POPULATE_WRITE)
+        result = _madvise(start, length, MADV_POPULATE_WRITE)
         if result == -1 and ctypes.get_errno() == errno.EINVAL:
             return
         check(result, "madvise")

@@ -46,7 +46,6 @@ NO_CALL = (1 << 64) - 1  # in orig_rax: no system call is to be made, or begun a
 WORD = (1 << 64) - 1
 _SEIZE, _INTERRUPT, _DETACH, _CONT, _SYSCALL = 0x4206, 0x4207, 17, 7, 24
 _GETREGSET, _SETREGSET, _GETSIGMASK, _SETSIGMASK = 0x4204, 0x4205, 0x420A, 0x420B
-_POKEUSER, _FIRST_BREAKPOINT, _BREAKPOINTS = 6, 848, 904  # u_debugreg[0] and [7] in struct user
 _GET_SYSCALL_INFO, _GET_RSEQ_CONFIGURATION = 0x420E, 0x420F
 # What a process can be traced for, and its death with the tracer (EXITKILL).
 EVERY_CALL = 0x1 | 0x8 | 0x10 | 0x100000  # TRACESYSGOOD, TRACECLONE, TRACEEXEC
@@ -105,17 +104,6 @@ def resume(thread: int, signal: int = 0) -> None:
 def let_run(thread: int) -> None:
     """Let a stopped thread go on until something but a system call stops it."""
     _ptrace("CONT", _CONT, thread)
-
-
-def stop_at(thread: int, address: int) -> None:
-    """Have a stopped thread stop again when it is about to execute the instruction there."""
-    _ptrace("POKEUSER", _POKEUSER, thread, _FIRST_BREAKPOINT, address)
-    _ptrace("POKEUSER", _POKEUSER, thread, _BREAKPOINTS, 1)
-
-
-def stop_nowhere(thread: int) -> None:
-    """Undo `stop_at`."""
-    _ptrace("POKEUSER", _POKEUSER, thread, _BREAKPOINTS, 0)
 
 
 def detach(process: int) -> None:

@@ -14,7 +14,7 @@ import os
 
 from isol8.engines.native.relaying import RELAYED, Relay, polled
 from isol8.engines.native.surroundings import Surroundings
-from isol8.kernel import call_table, namespaces, privileges, seccomp
+from isol8.kernel import call_table, memory, namespaces, privileges, seccomp
 from isol8.runner.frames import READY, encode
 from isol8.runner.program import Begun, Program
 from isol8.runner.worker import PROGRAM_OOM_SCORE, Worker
@@ -36,7 +36,6 @@ _WRITE_ONLY, _CLOEXEC, _LAST_DESCRIPTOR = 0o1, 0o2000000, 0xFFFFFFFF
 _AT_FDCWD = -100
 _SIGINT, _SIGKILL, _SIGCHLD = 2, 9, 17
 _MASK_BYTES = 8
-_MADV_POPULATE_WRITE = 23
 _SET_CHILD, _CLEAR_CHILD = 0x01000000, 0x00200000  # CLONE_CHILD_SETTID, CLONE_CHILD_CLEARTID
 _F_SETFL, _NONBLOCK = 4, 0o4000
 
@@ -200,7 +199,7 @@ class First:
         table.call("exit_group", 0, zero="let go", more="let go", failed="let go")
 
     def _become_worker(self, table: call_table.CallTable) -> None:
-        """What `become_worker` does, and `zygote._in_worker`: what tells a program from its runner."""
+        """What runner/worker.py does in Python, and `becoming._in_worker`: what tells a program from its runner."""
         table.label("in worker")
         table.call("set_robust_list", self._robust, call_table.ROBUST_HEAD_BYTES)
         table.call("setsid")
@@ -219,7 +218,7 @@ class First:
         table.call("getpid", less=RELAYED, zero="copies 0")
         for index in reversed(range(_MOST_COPIES)):
             table.label(f"copies {index + 1}")
-            table.call("madvise", f"start {index}", f"length {index}", _MADV_POPULATE_WRITE, failed="copies 0")
+            table.call("madvise", f"start {index}", f"length {index}", memory.MADV_POPULATE_WRITE, failed="copies 0")
         table.leave("copies 0", WORKER)
 
 

@@ -125,12 +125,11 @@ def _serve(means: Means, traces: Traces) -> NoReturn:
 def _serve_plain(control: _socket.socket, first: First, groups: int, means: Means, traces: Traces) -> None:
     """Until there is another request."""
     while (who := first.serve(groups)) != OTHER:
-        if who not in (LOST, REFUSED):
-            come_back(who, first, means.plain, means, traces)
-        if who == LOST:
-            give_up(first.error(who))
-        means.go_home()
-        _answer(control, -(first.error(who).errno or 1))
+        try:
+            _go_on(who, first, means.plain, means, traces)
+        except OSError as error:
+            means.go_home()
+            _answer(control, -(error.errno or 1))
 
 
 def _serve_one(control: _socket.socket, payload: bytes, descriptors: list[int], means: Means, traces: Traces) -> int:
@@ -210,14 +209,19 @@ def _clone(request: Request, means: Means, traces: Traces, parent: int = namespa
 
 def _clone_by_table(first: First, flags: int, request: Request, means: Means, traces: Traces) -> int:
     """As `_clone`. Raises OSError: there is no clone, and the zygote is not at home."""
-    who = first.make(flags, request)
+    _go_on(first.make(flags, request), first, request, means, traces)
+    return first.sandbox()
+
+
+def _go_on(who: int, first: First, request: Request, means: Means, traces: Traces) -> None:
+    """As who the table was left. Returns in the zygote alone. Raises OSError there: there is no clone, and it is not at
+    home."""
     if who not in (LOST, REFUSED, ZYGOTE):
         come_back(who, first, request, means, traces)
     if who == LOST:
         give_up(first.error(who))
     if who == REFUSED:
         raise first.error(who)
-    return first.sandbox()
 
 
 def _first(request: Request, means: Means) -> First | None:

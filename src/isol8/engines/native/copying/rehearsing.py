@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from isol8.engines.native.copying.asking import ask
 from isol8.engines.native.copying.ends import STACK_BYTES, Ending
 from isol8.engines.native.copying.errors import Unfit
-from isol8.kernel import landlock, memory, mounts, namespaces, ptrace
+from isol8.kernel import exit_stops, landlock, memory, mounts, namespaces, ptrace
 from isol8.kernel.forked import lines_from_fork
 from isol8.model import SANDBOX_DIR
 from isol8.runner.worker import Worker
@@ -119,6 +119,8 @@ class Performance:
         self._copied = copied
         self.code = -1
         self.stack = b""
+        self.written: set[int] = set()
+        self.read: set[int] = set()
         os.set_blocking(copied.stdout, True)
         output = b""
         while len(output) < len(_OUTPUT) and (part := os.read(copied.stdout, 4096)):
@@ -130,7 +132,7 @@ class Performance:
         self._look()
         if address:
             with contextlib.suppress(OSError):  # this processor, or kernel, has no such registers
-                ptrace.stop_at(copied.pid, address)
+                exit_stops.stop_at(copied.pid, address)
         ptrace.let_run(copied.pid)
         os.write(copied.stdin, b"\n")
         ptrace.await_stop(copied.pid)
@@ -140,16 +142,12 @@ class Performance:
             self._pointer = registers["rsp"]
             with open(f"/proc/{copied.pid}/mem", "rb", buffering=0) as file:
                 self.stack = os.pread(file.fileno(), STACK_BYTES, self._pointer)
-            ptrace.stop_nowhere(copied.pid)
+            exit_stops.stop_nowhere(copied.pid)
 
     def _look(self) -> None:
         """Much of what is used is given back before the end."""
-        written, read = (
-            memory.pages(memory.EXCLUSIVE, self._copied.pid),
-            memory.pages(memory.PRESENT, self._copied.pid, _NEVER_WRITTEN),
-        )
-        self.written = written | getattr(self, "written", set())
-        self.read = read | getattr(self, "read", set())
+        self.written |= memory.pages(memory.EXCLUSIVE, self._copied.pid)
+        self.read |= memory.pages(memory.PRESENT, self._copied.pid, _NEVER_WRITTEN)
 
     def change(self, offset: int, value: int) -> None:
         """Put another word on its stack."""
