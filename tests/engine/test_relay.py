@@ -32,11 +32,6 @@ def _processes(lab: Lab, sandbox: Sandbox) -> dict[int, int]:
     return found
 
 
-def _faults(pid: int) -> int:
-    """How many pages were copied for a process, or brought in."""
-    return int(Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[7])
-
-
 def _rests(pid: int) -> bool:
     """Whether it does nothing for a while."""
 
@@ -65,9 +60,9 @@ async def test_an_execution_wakes_no_interpreter_in_process_1(lab: Lab) -> None:
     first = _processes(lab, sandbox)[1]
     script = "import sys; print('out'); print('err', file=sys.stderr); sys.exit(3)"
     assert await _run(sandbox, script) == (3, b"out\n", b"err\n")
-    alone = _faults(first)
+    alone = machine.faults(first)
     assert await _run(sandbox, script) == (3, b"out\n", b"err\n")
-    assert alone * 3 < _faults(first)
+    assert alone * 3 < machine.faults(first)
 
 
 @pytest.mark.parametrize("size", [0, 1, 4096, 4097, 60_000, 300_000])

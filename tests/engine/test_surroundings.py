@@ -50,17 +50,13 @@ def _described(zygote: int) -> tuple[list[str], list[str]]:
     return descriptors, [os.readlink(f"/proc/{zygote}/ns/{name}") for name in ("mnt", "ipc", "uts", "net")]
 
 
-def _faults(pid: int) -> int:
-    return int(Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[7])
-
-
 async def _faults_for(lab: Lab, network: Network) -> int:
     """Pages that a zygote copies for three more of them. Both ways have been gone before."""
     await lab.create(network=network)
-    before = _faults(_zygote(lab))
+    before = machine.faults(_zygote(lab))
     for _ in range(3):
         await lab.create(network=network)
-    return _faults(_zygote(lab)) - before
+    return machine.faults(_zygote(lab)) - before
 
 
 @pytest.mark.cgroup

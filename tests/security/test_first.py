@@ -94,11 +94,6 @@ def _in_python(serve: Serve, directory: Path) -> Server:
     return serve({"pool": ONE_SANDBOX}, environment={"PYTHONPATH": str(source)})
 
 
-def _faults(pid: int) -> int:
-    """How many pages were copied for it, or brought in."""
-    return int(Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[7])
-
-
 @pytest.fixture
 def pair(serve: Serve, tmp_path: Path) -> tuple[Server, Server]:
     return serve({"pool": ONE_SANDBOX}), _in_python(serve, tmp_path)
@@ -126,7 +121,7 @@ def test_every_layer_is_there(pair: tuple[Server, Server]) -> None:
 
 def test_it_is_the_table_that_is_looked_at(pair: tuple[Server, Server]) -> None:
     """One that ran Python has copied hundreds of pages."""
-    by_table, in_python = (_faults(_sandbox(server)[0]) for server in pair)
+    by_table, in_python = (machine.faults(_sandbox(server)[0]) for server in pair)
     assert by_table * 3 < in_python
 
 

@@ -217,3 +217,8 @@ def peak_bytes(pid: int) -> int:
 def _kilobytes(pid: int, field: bytes) -> int:
     lines = _read(f"/proc/{pid}/status").splitlines()
     return next((int(line.split()[1]) for line in lines if line.startswith(field)), 0)
+
+
+def faults(pid: int) -> int:
+    """How many pages were copied for a process, or brought in."""
+    return int(Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[7])

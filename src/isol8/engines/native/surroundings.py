@@ -8,6 +8,7 @@ for each sandbox, because the last one shares it: a quarter of what a zygote tak
 from __future__ import annotations
 
 import _socket
+import os
 
 from isol8.engines.native import view
 from isol8.kernel import call_table, mounts, namespaces
@@ -21,9 +22,6 @@ _WORDS_BYTES = _WORD_BYTES * (_USES_OF_ID + len(view.FILES))
 PLAIN_BYTES = _WORDS_BYTES + _OPTIONS_BYTES * len(view.DIRECTORIES) + _CONTENT_BYTES * len(view.FILES)
 _MOST_DESCRIPTORS = 24
 _AT_FDCWD = -100
-_CREATE, _CLOEXEC = 0o1 | 0o100 | 0o200, 0o2000000  # O_WRONLY | O_CREAT | O_EXCL, and O_CLOEXEC
-_INET, _DATAGRAM = 2, 2
-_PEEK, _TRUNC, _CMSG_CLOEXEC = 0x2, 0x20, 0x40000000  # MSG_…
 _LAST_DESCRIPTOR = 0xFFFFFFFF
 
 
@@ -88,11 +86,11 @@ class Surroundings:
         self._table.call(name, *arguments, less=self._spare, more="refused", failed="refused")
 
     def _receive(self) -> None:
-        table, look = self._table, _PEEK | _TRUNC
+        table, look = self._table, _socket.MSG_PEEK | _socket.MSG_TRUNC
         table.label("serve")
         table.call("close_range", self._spare + 1, _LAST_DESCRIPTOR, 0, failed="lost")
         table.call("recvfrom", self._control, 0, 0, look, 0, 0, less=PLAIN_BYTES, more="other", failed="other")
-        table.call("recvmsg", self._control, self._header, _CMSG_CLOEXEC, failed="lost")
+        table.call("recvmsg", self._control, self._header, _socket.MSG_CMSG_CLOEXEC, failed="lost")
 
     def _move(self) -> None:
         self._call("unshare", namespaces.OF_SANDBOX | namespaces.CLONE_NEWNET)
@@ -105,7 +103,7 @@ class Surroundings:
         source = self._table.text(view.SOURCE)
         self._call("close", self._spare)
         for path, content in zip(view.FILES, self._contents, strict=True):
-            self._open("openat", _AT_FDCWD, source, _CREATE | _CLOEXEC, view.FILE_MODE)
+            self._open("openat", _AT_FDCWD, source, view.FILE_FLAGS, view.FILE_MODE)
             self._call("write", self._spare, content, _length_of(path))
             self._call("close", self._spare)
             self._call("mount", source, self._table.text(path), 0, mounts.MS_BIND, 0)
@@ -113,9 +111,9 @@ class Surroundings:
 
     def _raise_loopback(self) -> None:
         command, interface = namespaces.RAISE_LOOPBACK
-        self._open("socket", _INET, _DATAGRAM | _CLOEXEC, 0)
+        self._open("socket", _socket.AF_INET, _socket.SOCK_DGRAM | _socket.SOCK_CLOEXEC, 0)
         self._call("ioctl", self._spare, command, self._table.put(interface))
-        self._call("dup3", 0, self._spare, _CLOEXEC)  # in use again, by nothing
+        self._call("dup3", 0, self._spare, os.O_CLOEXEC)  # in use again, by nothing
 
     def go_home(self, home: list[int]) -> None:
         """Steps from "zygote": back into the namespaces behind these descriptors, and then to "home", or, if "back" is

@@ -20,7 +20,7 @@ _PROC_FLAGS = mounts.MS_NOSUID | mounts.MS_NODEV | mounts.MS_NOEXEC
 # Writable: the sandbox's own, and what all of it share.
 DIRECTORIES = (("/sandbox", TMPFS), ("/tmp", TMPFS | mounts.MS_NOEXEC), ("/dev/shm", TMPFS | mounts.MS_NOEXEC))
 FILES = ("/etc/passwd", "/etc/group")
-FILE_MODE = 0o644
+FILE_FLAGS, FILE_MODE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644
 SOURCE = "/dev/shm/.file"  # of each, before it is shown in its place
 PROC = ("proc", "/proc", "proc", _PROC_FLAGS, "hidepid=2")
 # As the container runtimes mask them: runc's default spec (MaskedPaths, ReadonlyPaths).
@@ -91,7 +91,7 @@ def _existing(names: tuple[str, ...]) -> list[str]:
 
 def _show_file(path: str, text: str) -> None:
     """Mount a file of the sandbox's own over one of the shared root. Its only name is then that one."""
-    file = os.open(SOURCE, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE_MODE)
+    file = os.open(SOURCE, FILE_FLAGS, FILE_MODE)
     content = text.encode()
     if os.write(file, content) < len(content):
         raise OSError(errno.ENOSPC, f"there is no room for {path}")
