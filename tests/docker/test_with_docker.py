@@ -40,10 +40,6 @@ def test_a_second_one_waits(tmp_path: Path) -> None:
 
 def test_nobody_else_holds_it() -> None:
     """Not what it runs, and not the daemon, which are all that outlives it when it is killed."""
-    (daemon,) = (pid for pid in machine.running("dockerd") if str(ROOT / ".build" / "docker") in _command(pid))
+    (daemon,) = (pid for pid in machine.running("dockerd") if str(ROOT / ".build" / "docker") in machine.command(pid))
     for pid in (os.getpid(), daemon):
         assert str(LOCK) not in machine.descriptors(pid)
-
-
-def _command(pid: int) -> str:
-    return Path(f"/proc/{pid}/cmdline").read_text()

@@ -37,6 +37,13 @@ class Lab:
             SandboxSpec(runtime="python", limits=limits, boot=Boot(forked=True), network=network)
         )
 
+    def processes(self, sandbox: Sandbox) -> dict[int, int]:
+        """Those of a sandbox, by their numbers in it; number 1 is its runner. Pids tell nothing of who came first."""
+        group = self.engine._groups[sandbox.id]
+        assert group
+        numbers = {pid: machine.status(pid).get("NSpid") for pid in machine.members(group.directories[0])}
+        return {int(number.split()[-1]): pid for pid, number in numbers.items() if number}
+
 
 async def python(sandbox: Sandbox, source: str, output_bytes: int = 1 << 20, *, last: bool = False) -> tuple[int, str]:
     """Run a program; its exit code, and its stdout and stderr one after the other."""

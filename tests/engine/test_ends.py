@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import dataclasses
 import os
-from pathlib import Path
 
 import pytest
 
@@ -53,20 +51,9 @@ print(done, flush=True); os._exit(0)
 )
 
 
-def _processes(lab: Lab, sandbox: Sandbox) -> list[str]:
-    """Their ids, the runner's first."""
-    group = lab.engine._groups[sandbox.id]
-    assert group
-    return Path(group.directories[0], "cgroup.procs").read_text().split()
-
-
 def _left(lab: Lab, sandbox: Sandbox) -> list[str]:
     """The states of all processes in a sandbox but its runner."""
-    states = []
-    for pid in _processes(lab, sandbox)[1:]:
-        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it has just gone
-            states.append(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0])
-    return states
+    return [state for number, pid in lab.processes(sandbox).items() if number > 1 for state in machine.stat(pid)[:1]]
 
 
 async def _until_left(lab: Lab, sandbox: Sandbox, states: list[str]) -> None:
@@ -159,7 +146,7 @@ async def test_one_that_is_kept_from_its_end_is_killed_like_any_other(lab: Lab) 
     )
     running = asyncio.create_task(python(sandbox, keep, last=True))
     # It stops for its own first child's signal too, for a moment.
-    taken = f"/proc/{_processes(lab, sandbox)[0]}/root/sandbox/taken"
+    taken = f"/proc/{lab.processes(sandbox)[1]}/root/sandbox/taken"
     await asyncio.to_thread(
         machine.until,
         lambda: os.path.exists(taken) and "t" in _left(lab, sandbox),

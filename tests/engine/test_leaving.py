@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 
@@ -94,15 +92,9 @@ async def _sandbox(lab: Lab) -> Sandbox:
 
 def _left(lab: Lab, sandbox: Sandbox) -> list[tuple[str, int]]:
     """(state, number of mappings) of all processes in a sandbox but its runner."""
-    group = lab.engine._groups[sandbox.id]
-    assert group
-    _, *others = Path(group.directories[0], "cgroup.procs").read_text().split()
-    states = []
-    for pid in others:
-        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it has just gone
-            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-            states.append((fields[0], len(Path(f"/proc/{pid}/maps").read_text().splitlines())))
-    return states
+    others = [pid for number, pid in lab.processes(sandbox).items() if number > 1]
+    # What has just gone has neither a state nor mappings.
+    return [(state, machine.mappings(pid)) for pid in others for state in machine.stat(pid)[:1]]
 
 
 async def _mappings(lab: Lab, sandbox: Sandbox) -> int:
@@ -173,17 +165,11 @@ async def test_one_that_is_not_the_last_ends_itself(lab: Lab) -> None:
 async def test_one_that_does_not_come_to_its_end_is_killed(lab: Lab) -> None:
     sandbox = await _sandbox(lab)
     assert (await output(sandbox, _plan(STOPPER), last=True))[0] == 0
-    group = lab.engine._groups[sandbox.id]
-    assert group
 
     def stopping() -> bool:
-        threads = [each for pid in _members(group.directories[0]) for each in Path(f"/proc/{pid}/task").glob("*/stat")]
-        return any(each.read_text().rpartition(")")[2].split()[0] == "T" for each in threads)
+        threads = [each for pid in lab.processes(sandbox).values() for each in machine.threads(pid)]
+        return any(machine.stat(each)[:1] == ["T"] for each in threads)
 
     await asyncio.to_thread(machine.until, stopping, "its child has stopped it")
     assert await sandbox.get("/sandbox/main.js", 1 << 20) == STOPPER.encode()
     assert not [state for state, _ in _left(lab, sandbox) if state in "tT"]
-
-
-def _members(directory: str) -> list[str]:
-    return Path(directory, "cgroup.procs").read_text().split()

@@ -7,7 +7,6 @@ import dataclasses
 import os
 import signal
 import time
-from pathlib import Path
 
 import pytest
 
@@ -21,24 +20,12 @@ pytestmark = [pytest.mark.cgroup, pytest.mark.skipif(MACHINE != "x86_64", reason
 SPOKEN = "the program runs"
 
 
-def _processes(lab: Lab, sandbox: Sandbox) -> dict[int, int]:
-    """By their number in the sandbox."""
-    group = lab.engine._groups[sandbox.id]
-    assert group
-    found = {}
-    for pid in Path(group.directories[0], "cgroup.procs").read_text().split():
-        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-        found[int(next(line for line in lines if line.startswith("NSpid:")).split()[-1])] = int(pid)
-    return found
-
-
 def _rests(pid: int) -> bool:
     """Whether it does nothing for a while."""
 
     def done() -> tuple[list[str], list[str]]:
-        status = Path(f"/proc/{pid}/status").read_text().splitlines()
-        times = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[11:13]
-        return [line for line in status if "ctxt_switches" in line], times
+        status = machine.status(pid)
+        return [status[name] for name in status if name.endswith("ctxt_switches")], machine.stat(pid)[11:13]
 
     before = done()
     time.sleep(0.5)
@@ -57,7 +44,7 @@ async def _run(sandbox: Sandbox, source: str, stdin: bytes = b"", cap: int = 1 <
 async def test_an_execution_wakes_no_interpreter_in_process_1(lab: Lab) -> None:
     """What it had to copy for that says so: an interpreter needs hundreds of pages."""
     sandbox = await lab.create()
-    first = _processes(lab, sandbox)[1]
+    first = lab.processes(sandbox)[1]
     script = "import sys; print('out'); print('err', file=sys.stderr); sys.exit(3)"
     assert await _run(sandbox, script) == (3, b"out\n", b"err\n")
     alone = machine.faults(first)
@@ -156,7 +143,7 @@ os._exit(0)
 async def test_closed_outputs_are_not_looked_at_again_and_again(lab: Lab) -> None:
     """Process 1 sleeps for as long as such a program runs."""
     sandbox = await lab.create()
-    first = _processes(lab, sandbox)[1]
+    first = lab.processes(sandbox)[1]
     script = """
 import os, time
 os.close(1)
@@ -175,7 +162,7 @@ while not os.path.exists("/tmp/go"):
 
 async def test_a_kill_is_heard(lab: Lab) -> None:
     sandbox = await lab.create()
-    first = _processes(lab, sandbox)[1]
+    first = lab.processes(sandbox)[1]
     script = (
         "import os, time\nprint('begun', flush=True)\nif os.fork() == 0: os.setsid()\nopen('up', 'w')\ntime.sleep(3600)"
     )
@@ -188,9 +175,9 @@ async def test_a_kill_is_heard(lab: Lab) -> None:
 
 async def test_a_worker_that_ended_is_replaced(lab: Lab) -> None:
     sandbox = await lab.create()
-    before = _processes(lab, sandbox)
+    before = lab.processes(sandbox)
     os.kill(before[2], signal.SIGKILL)
-    await asyncio.to_thread(machine.until, lambda: 2 not in _processes(lab, sandbox), "it is gone")
+    await asyncio.to_thread(machine.until, lambda: 2 not in lab.processes(sandbox), "it is gone")
     assert await python(sandbox, "print('another')") == (0, "another\n")
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import os
-from pathlib import Path
 
 import pytest
 
@@ -27,21 +26,15 @@ sizes = [os.statvfs(path).f_blocks * os.statvfs(path).f_bsize >> 20 for path in 
 echo = socket.create_server(('127.0.0.1', 0)); socket.create_connection(echo.getsockname())
 print(own, sizes, os.listdir('/dev/shm'), os.readlink('/proc/self/ns/net') == '{}', sorted(os.listdir('/proc/self/fd')))
 """
+COMMAND = "python3\0/sandbox/main.py\0"
 MACHINES = os.readlink("/proc/self/ns/net")
 SEEN = "True [64, 32, 32] [] {} ['0', '1', '2', '3', '4']\n"
 
 
 def _zygote(lab: Lab) -> int:
     """The one process of that name in no namespace of a sandbox's."""
-    found = []
-    for pid in machine.descendants(lab.supervisor.pid):
-        try:
-            status = Path(f"/proc/{pid}/status").read_text().splitlines()
-            if Path(f"/proc/{pid}/cmdline").read_bytes() == b"python3\0/sandbox/main.py\0":
-                found += [pid for line in status if line.startswith("NSpid:") and len(line.split()) == 2]
-        except FileNotFoundError:
-            pass
-    (pid,) = found
+    found = {pid for pid in machine.descendants(lab.supervisor.pid) if machine.command(pid) == COMMAND}
+    (pid,) = (pid for pid in found if len(machine.status(pid).get("NSpid", "").split()) == 1)
     return pid
 
 

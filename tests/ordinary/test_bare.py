@@ -130,8 +130,7 @@ def test_sandboxes_are_in_user_namespaces_of_their_own(server: Server, client: h
     try:
         (pid,) = machine.until(lambda: machine.running(mark), "it runs")
         assert pid in server.processes()
-        status = Path(f"/proc/{pid}/status").read_text().splitlines()
-        fields = dict(line.split(":\t", 1) for line in status if ":\t" in line)
+        fields = machine.status(pid)
         assert set(fields["Uid"].split()) == {str(UID)}
         assert {int(fields[name], 16) for name in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")} == {0}
         supervisor = machine.parent(_first_of(pid))
@@ -222,5 +221,4 @@ def test_a_score_that_is_already_high(serve: Serve) -> None:
 
 def _root_has(capability: int) -> bool:
     """Whether this process, root's, has a capability."""
-    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("CapEff:"))
-    return bool(int(line.split()[1], 16) >> capability & 1)
+    return bool(int(machine.status("self")["CapEff"], 16) >> capability & 1)

@@ -41,7 +41,7 @@ print(open("/etc/passwd").readline().split(":")[0])
 
 def _supervisor(server: Server) -> int:
     children = {pid for pid in machine.descendants(server.pid) if machine.parent(pid) == server.pid}
-    (found,) = {pid for pid in children if b"native.supervisor" in Path(f"/proc/{pid}/cmdline").read_bytes()}
+    (found,) = {pid for pid in children if "native.supervisor" in machine.command(pid)}
     return found
 
 
@@ -51,20 +51,15 @@ def _api(server: Server) -> int:
     return found
 
 
-def _status(pid: int) -> dict[str, str]:
-    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    return dict(line.split(":\t", 1) for line in lines if ":\t" in line)
-
-
 def test_nothing_is_root(server: Server) -> None:
     for pid in server.processes():
-        users = set(map(int, _status(pid)["Uid"].split()))
+        users = set(map(int, machine.status(pid)["Uid"].split()))
         assert all(uid == UID or uid >= FIRST_ID for uid in users), pid
 
 
 def test_the_api_process_has_given_up_what_it_can(server: Server) -> None:
     api = _api(server)
-    status = _status(api)
+    status = machine.status(api)
     assert {int(status[name], 16) for name in ("CapInh", "CapPrm", "CapEff", "CapAmb")} == {0}
     assert status["NoNewPrivs"] == "1"
     assert os.stat(f"/proc/{api}/environ").st_uid == 0  # not dumpable: it is root's to read

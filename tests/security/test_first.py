@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
 from pathlib import Path
@@ -26,20 +25,15 @@ STATUS = (
 ONE_SANDBOX = {**POOL, "bash": 0}
 
 
-def _status(pid: int) -> dict[str, str]:
-    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    return {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}
-
-
 def _sandbox(server: Server) -> tuple[int, int]:
     """Process 1 and the worker of the one sandbox that waits."""
 
     def find() -> tuple[int, int] | None:
         found: dict[str, int] = {}
         for pid in machine.descendants(server.pid):
-            with contextlib.suppress(OSError):
-                if Path(f"/proc/{pid}/cmdline").read_bytes().startswith(b"python3\0/sandbox/main.py"):
-                    found[_status(pid)["NSpid"].split()[-1]] = pid
+            number = machine.status(pid).get("NSpid")
+            if number and machine.command(pid).startswith("python3\0/sandbox/main.py"):
+                found[number.split()[-1]] = pid
         waits = "2" in found and Path(f"/proc/{found['2']}/oom_score_adj").read_text() == "300\n"
         return (found["1"], found["2"]) if waits else None
 
@@ -54,7 +48,7 @@ def _mounts(pid: int) -> list[str]:
 
 def _described(pid: int, number: str) -> dict[str, Any]:
     """All that says what a process may do."""
-    status = _status(pid)
+    status = machine.status(pid)
     proc = f"/proc/{pid}"
     opened = [re.sub(r"\d+", "N", os.readlink(f"{proc}/fd/{name}")) for name in os.listdir(f"{proc}/fd")]
     found: dict[str, Any] = {name: status[name].split()[-1:] for name in ("NSpid",)}

@@ -53,16 +53,38 @@ def _pids() -> list[int]:
     return [int(name) for name in os.listdir("/proc") if name.isdigit()]
 
 
+def stat(pid: int | str) -> list[str]:
+    """What the kernel counts of a process or thread, from its state on, which is field 3 of proc(5); empty when it is
+    gone, at whichever moment that was: a test that watches others end must not read this by itself."""
+    # The name may hold anything, brackets too: the fields start behind its last closing one.
+    return _read(f"/proc/{pid}/stat").rpartition(b")")[2].decode().split()
+
+
+def status(pid: int | str) -> dict[str, str]:
+    """What the kernel says of a process or thread, by name; empty when it is gone."""
+    lines = _read(f"/proc/{pid}/status").decode(errors="replace").splitlines()
+    return {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}
+
+
+def command(pid: int) -> str:
+    """Its arguments, each with a zero byte behind it; empty when it is gone."""
+    return _read(f"/proc/{pid}/cmdline").decode(errors="surrogateescape")
+
+
+def threads(pid: int | str) -> list[str]:
+    """Each as a name for `stat` and `status`."""
+    return [f"{pid}/task/{Path(path).name}" for path in glob.glob(f"/proc/{pid}/task/*")]
+
+
 def parent(pid: int) -> int | None:
     """Who started the process, or took it over; None when it is gone."""
-    status = _read(f"/proc/{pid}/stat")
-    # The name may hold anything, brackets too: the fields start behind its last closing one.
-    return int(status.rpartition(b")")[2].split()[1]) if status else None
+    fields = stat(pid)
+    return int(fields[1]) if fields else None
 
 
 def is_zombie(pid: int) -> bool:
     """Whether the process has ended and waits for its parent."""
-    return _read(f"/proc/{pid}/stat").rpartition(b")")[2].split()[:1] == [b"Z"]
+    return stat(pid)[:1] == ["Z"]
 
 
 def descendants(root: int) -> set[int]:
@@ -91,13 +113,13 @@ def marked(mark: str) -> set[int]:
 
 def running(argument: str) -> set[int]:
     """Live processes whose command line contains `argument`."""
-    return {pid for pid in _pids() if argument.encode() in _read(f"/proc/{pid}/cmdline") and not is_zombie(pid)}
+    return {pid for pid in _pids() if argument in command(pid) and not is_zombie(pid)}
 
 
 def proxies(server_pid: int) -> set[int]:
     """The proxy of a server's programs. That of its builds keeps files, and looks the same but for that."""
     found = running("isol8.egress.process") & descendants(server_pid)
-    return {pid for pid in found if b'"downloads"' not in _read(f"/proc/{pid}/cmdline")}
+    return {pid for pid in found if '"downloads"' not in command(pid)}
 
 
 def alive(pids: set[int]) -> set[int]:
@@ -105,11 +127,11 @@ def alive(pids: set[int]) -> set[int]:
     return {pid for pid in pids if started(pid) is not None}
 
 
-def started(pid: int) -> bytes | None:
+def started(pid: int) -> str | None:
     """When a process was started, in the kernel's ticks; None when it is gone or has ended. Ids are used again:
     only together with this do they name a process."""
-    fields = _read(f"/proc/{pid}/stat").rpartition(b")")[2].split()
-    return fields[19] if fields and fields[0] != b"Z" else None
+    fields = stat(pid)
+    return fields[19] if fields and fields[0] != "Z" else None
 
 
 def cgroups(server_pid: int | None = None) -> list[str]:
@@ -145,9 +167,9 @@ def cgroups_of_sandbox(server_pid: int, sandbox: str) -> list[str]:
     return [path for path in cgroups(server_pid) if sandbox in path]
 
 
-def members(path: str) -> set[int]:
-    """The processes in one cgroup; none when it is gone."""
-    return {int(pid) for pid in _read(f"{path}/cgroup.procs").split()}
+def members(path: str) -> list[int]:
+    """The processes in one cgroup, as the kernel lists them; none when it is gone."""
+    return [int(pid) for pid in _read(f"{path}/cgroup.procs").split()]
 
 
 def cgroup_members(server_pid: int) -> set[int]:
@@ -158,8 +180,7 @@ def cgroup_members(server_pid: int) -> set[int]:
 def cpu_seconds(pid: int) -> float:
     """The processor time that a process has had; 0 when it is gone. Unlike time on the wall it tells nothing of what
     else the machine has to do."""
-    fields = _read(f"/proc/{pid}/stat").rpartition(b")")[2].split()
-    return sum(map(int, fields[11:13])) / os.sysconf("SC_CLK_TCK")
+    return sum(map(int, stat(pid)[11:13])) / os.sysconf("SC_CLK_TCK")
 
 
 def mounts() -> list[str]:
@@ -206,19 +227,24 @@ def watching(look: Callable[[], object]) -> Iterator[None]:
 
 def resident_bytes(pid: int) -> int:
     """Memory a process really holds, in bytes; 0 when it is gone."""
-    return _kilobytes(pid, b"VmRSS:") * 1024
+    return _kilobytes(pid, "VmRSS") * 1024
 
 
 def peak_bytes(pid: int) -> int:
     """The most memory a process has ever held, in bytes; 0 when it is gone."""
-    return _kilobytes(pid, b"VmHWM:") * 1024
+    return _kilobytes(pid, "VmHWM") * 1024
 
 
-def _kilobytes(pid: int, field: bytes) -> int:
-    lines = _read(f"/proc/{pid}/status").splitlines()
-    return next((int(line.split()[1]) for line in lines if line.startswith(field)), 0)
+def _kilobytes(pid: int, field: str) -> int:
+    # One that has ended and waits for its parent has no memory to tell of.
+    return int(status(pid).get(field, "0").split()[0])
+
+
+def mappings(pid: int) -> int:
+    """How many a process has; 0 when it is gone."""
+    return _read(f"/proc/{pid}/maps").count(b"\n")
 
 
 def faults(pid: int) -> int:
     """How many pages were copied for a process, or brought in."""
-    return int(Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[7])
+    return int(stat(pid)[7])

@@ -45,7 +45,7 @@ class Server:
     log: Path
     mark: str
     # Every process that was ever found to belong to it, and when that one was started.
-    seen: dict[int, bytes] = field(default_factory=dict)
+    seen: dict[int, str] = field(default_factory=dict)
 
     @property
     def pid(self) -> int:
