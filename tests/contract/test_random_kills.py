@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import random
-import signal
 import threading
 import time
 
@@ -62,8 +60,7 @@ def test_any_part_may_die_at_any_moment(serve: Serve) -> None:
                 machine.until(lambda: _works(client), "an answer")
                 time.sleep(chance.uniform(0, 0.3))  # not a wait for anything: the moment is what is random
                 victims = sorted(chance.choice([pids for pids in _parts(running).values() if pids]))
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(chance.choice(victims), signal.SIGKILL)
+                machine.kill({chance.choice(victims)})
             machine.until(lambda: _works(client), "an answer after the last kill")
     finally:
         stop.set()

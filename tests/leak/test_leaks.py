@@ -177,8 +177,7 @@ def test_killing_a_server_that_is_still_starting_leaves_no_process(tmp_path: Pat
     try:
         machine.until(lambda: not machine.alive(children), "no process is left")
     finally:
-        for pid in machine.alive(children):
-            os.kill(pid, signal.SIGKILL)
+        machine.kill(machine.alive(children))
 
 
 def _child(launcher: int, word: str) -> int | None:

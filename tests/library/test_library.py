@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import re
-import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -202,8 +201,7 @@ async def test_a_supervisor_that_dies() -> None:
     before = children()
     async with instance("persistent") as persistent:
         await persistent.execute("print(1)")
-        for pid in children() - before:
-            os.kill(pid, signal.SIGKILL)
+        machine.kill(children() - before)
         await _fails(persistent)
 
 

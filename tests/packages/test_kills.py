@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
 from collections.abc import Iterator
@@ -102,13 +101,9 @@ def test_a_killed_server_leaves_nothing_that_the_next_does_not_clear(shop: Shop,
     with first.client() as client, ThreadPoolExecutor(1) as pool:
         call = pool.submit(client.post, "/execute", json=body("1", installPackages=["interrupted"]))
         machine.until(lambda: any(entry.startswith(".making-") for entry in layers(data)), "the build has begun")
-        for pid in first.processes() - {first.pid}:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGSTOP)  # so that nobody can clear up
+        machine.kill(first.processes() - {first.pid}, signal.SIGSTOP)  # so that nobody can clear up
         first.process.kill()
-        for pid in first.processes():
-            with contextlib.suppress(ProcessLookupError):  # some end with the first
-                os.kill(pid, signal.SIGKILL)
+        machine.kill(first.processes())
         first.process.wait()
         with pytest.raises(httpx.TransportError):
             call.result()

@@ -9,9 +9,10 @@ import contextlib
 import errno
 import glob
 import os
+import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
@@ -125,6 +126,13 @@ def proxies(server_pid: int) -> set[int]:
 def alive(pids: set[int]) -> set[int]:
     """Those of `pids` that still exist and have not ended."""
     return {pid for pid in pids if started(pid) is not None}
+
+
+def kill(pids: Iterable[int], number: int = signal.SIGKILL) -> None:
+    """Send a signal to all of them, one after the other. The end of one may already have ended another."""
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, number)
 
 
 def started(pid: int) -> str | None:

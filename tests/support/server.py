@@ -175,9 +175,7 @@ def stop(server: Server) -> None:
 def crash(server: Server, *, launcher_alone: bool = False) -> None:
     """Kill every process of the server at once, or the main one alone. What is in containers is the daemon's."""
     children = machine.descendants(server.pid)
-    for pid in [server.pid] if launcher_alone else [server.pid, *children]:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
+    machine.kill([server.pid] if launcher_alone else [server.pid, *children])
     server.process.wait()
     machine.until(lambda: not machine.alive(children), "the other processes end")
 

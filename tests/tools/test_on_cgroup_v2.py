@@ -96,8 +96,7 @@ def test_an_end_from_outside(mark: str, sent: signal.Signals) -> None:
 
 def test_a_machine_that_dies_is_no_success(mark: str) -> None:
     with _started(mark, "sleep", "3600") as process:
-        for pid in machine.until(lambda: _emulators(mark), "the machine runs"):
-            os.kill(pid, signal.SIGKILL)
+        machine.kill(machine.until(lambda: _emulators(mark), "the machine runs"))
         assert process.wait(BOOT_SECONDS) == 255
 
 
