@@ -23,6 +23,7 @@ _MODULES = (
     "isol8.runner.stamps",
     "isol8.runner.ends",
     "isol8.runner.holding",
+    "isol8.runner.waiting",
     "isol8.runner.loop",
     "isol8.engines.inside",
 )

@@ -21,13 +21,11 @@ import time
 
 from isol8.runner import frames
 from isol8.runner.ends import Ends
-from isol8.runner.files import Uploads, read_chunks, write_file
+from isol8.runner.files import Uploads, read_chunks
 from isol8.runner.frames import encode, unpack_fields
-from isol8.runner.holding import HOME, Held
-from isol8.runner.program import Begun, Program
+from isol8.runner.program import Background, Begun, Program
 from isol8.runner.resumption import resumed
-from isol8.runner.stamps import Stamps, now
-from isol8.runner.worker import Worker, fork_worker, start_program
+from isol8.runner.waiting import Waiting
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -37,6 +35,7 @@ if TYPE_CHECKING:
     from isol8.runner.ends import Stops
     from isol8.runner.holding import Boot, Gate
     from isol8.runner.resumption import Keeping
+    from isol8.runner.worker import Worker
 else:
     Protocol = object  # typing would be half a megabyte in every sandbox
 
@@ -81,22 +80,15 @@ class Runner:
     ) -> None:
         self._stream = stream
         self._output = stream if output < 0 else output
-        self._boot = boot
-        self._on_fork = on_fork
-        self._gate = gate
         self._settle = settle
         self._keeping = keeping
         self._relay = relay
-        self._copied = copied
         self._ends = Ends(stops)
         self._decoder = frames.Decoder(_MAX_REQUEST_BYTES)
         self._begun = begun
         self._program = begun.program if begun else None
-        self._background: list[Worker] = []
-        self._worker = begun.worker if begun else None
-        self._held: Held | None = None
+        self._background = Background()
         self._uploads = Uploads()
-        self._environment = [b"%b=%b" % pair for pair in os.environb.items()]
         self._wake, wake_writer = os.pipe()
         os.set_blocking(self._wake, False)
         os.set_blocking(wake_writer, False)
@@ -104,36 +96,18 @@ class Runner:
         _signal.set_wakeup_fd(wake_writer, warn_on_full_buffer=False)
         if begun:
             os.write(wake_writer, b"\0")  # processes may have ended before
+        worker = begun.worker if begun else None
+        self._waiting = Waiting(boot, on_fork, gate, self._ends, self._wake, copied=copied, worker=worker)
 
     def serve(self) -> NoReturn:
         """Serve until the stream ends, then exit the process. Returns never; in a worker, raises Released."""
         if not self._begun:
-            self._make_ready()
+            self._waiting.begin(self._settle)
+            self._send(encode(frames.READY, 0))
         elif self._begun.status is not None:
             self._finish(self._begun.status)
         while True:
             self._step()
-
-    def _make_ready(self) -> None:
-        if self._gate:
-            self._held = self._hold(self._boot, self._gate)
-        if not self._held:
-            self._worker = self._fork()
-            self._settle()
-        self._send(encode(frames.READY, 0))
-
-    def _fork(self) -> Worker:
-        return fork_worker(self._on_fork)
-
-    def _execute(self, executable: str, argv: list[bytes], env: list[bytes], directory: str) -> Worker:
-        """Another program, in the worker that waits, if one does. `env` is added to the sandbox's own."""
-        whole, worker = self._environment + env, self._worker
-        self._worker = None
-        if worker is None and (started := start_program(executable, argv, whole, directory)):
-            return started
-        worker = worker or self._fork()
-        worker.execute(executable, argv, whole, directory)
-        return worker
 
     def _send(self, data: bytes) -> None:
         view = memoryview(data)
@@ -151,18 +125,17 @@ class Runner:
         outputs = dict(program.outputs()) if program else {}
         for descriptor in outputs:
             poll.register(descriptor, select.POLLIN)
-        spilled = {fd: worker for worker in self._background for fd in (worker.stdout, worker.stderr) if fd >= 0}
+        spilled = self._background.outputs()
         for descriptor in spilled:
             poll.register(descriptor, select.POLLIN)
         if program and program.stdin >= 0:
             poll.register(program.stdin, select.POLLOUT)
-        over = self._gate if self._held is None else None
+        over = self._waiting.gate_is_over
         events = poll.poll(self._keeping.wait_ms() if self._keeping else _CALM_MS if over else None)
         if not events and self._keeping and self._keeping.wait_ms() == 0:
             os._exit(0)  # no server has come back
         if not events and over:
-            over.forget()
-            self._gate = None
+            self._waiting.forget_gate()
         self._dispatch({descriptor for descriptor, _ in events}, outputs, spilled)
 
     def _dispatch(self, ready: set[int], outputs: dict[int, int], spilled: dict[int, Worker]) -> None:
@@ -175,7 +148,7 @@ class Runner:
             if program.stdin in ready:
                 program.pump()
         for descriptor in ready & spilled.keys():
-            self._drop_output(descriptor, spilled[descriptor])
+            self._background.drop(descriptor, spilled[descriptor])
         if self._relay and self._relay.descriptor in ready:
             self._relay.serve()
         if self._wake in ready:
@@ -183,18 +156,6 @@ class Runner:
             self._reap()
         if self._stream in ready:
             self._receive()
-
-    def _drop_output(self, descriptor: int, worker: Worker) -> None:
-        """Read away what a background process wrote; at its end, let go of the pipe."""
-        if os.read(descriptor, 65536):
-            return
-        os.close(descriptor)
-        if worker.stdout == descriptor:
-            worker.stdout = -1
-        else:
-            worker.stderr = -1
-        if worker.stdout < 0 and worker.stderr < 0:
-            self._background.remove(worker)
 
     def _reap(self) -> None:
         """Collect every process that has ended."""
@@ -210,11 +171,8 @@ class Runner:
         pid, status = ended
         if self._program and pid == self._program.pid:
             self._finish(status)
-        elif self._worker and pid == self._worker.pid:
-            self._worker.close()
-            self._worker = None
-        elif self._held and pid == self._held.worker.pid:
-            self._discard_held()
+        else:
+            self._waiting.ended(pid)
         return True
 
     def _end_left(self) -> None:
@@ -242,9 +200,7 @@ class Runner:
         code = os.waitstatus_to_exitcode(status)
         code = 128 - code if code < 0 else code
         self._send(encode(frames.EXIT, program.channel, code.to_bytes(4, "big")))
-        pipes = program.keep_open()
-        if pipes.stdout >= 0 or pipes.stderr >= 0:
-            self._background.append(pipes)
+        self._background.add(program.keep_open())
 
     def _receive(self) -> None:
         data = os.read(self._stream, _READ_BYTES)
@@ -284,33 +240,14 @@ class Runner:
             self._get(channel, dict(unpack_fields(payload)))
         elif kind in (frames.PUT, frames.DATA, frames.END):
             self._take_in(kind, channel, payload)
-        elif kind == frames.PREPARE and not (self._program or self._worker or self._held):
-            self._worker = self._fork()
+        elif kind == frames.PREPARE and not self._program:
+            self._waiting.prepare()
         elif kind == frames.LISTEN:
             self._listen(channel, int(dict(unpack_fields(payload))["port"]))
 
     def _start(self, channel: int, fields: list[tuple[str, bytes]]) -> None:
-        """Write the program file and let a worker become the program."""
         self._end_left()
-        single = dict(fields)
-        argv = [value for key, value in fields if key == "argv"]
-        env = [value for key, value in fields if key == "env"]
-        path, directory = os.fsdecode(single["path"]), os.fsdecode(single["cwd"])
-        if not os.path.isdir(directory):  # to try and be refused takes longer
-            os.makedirs(directory, exist_ok=True)
-        warm = single["warm"] == b"1"
-        if warm and self._held and self._held.serves(argv, env, directory) and self._held.starts_now():
-            worker = self._release_held(self._held, single["source"])
-        else:
-            self._discard_held()
-            write_file(path, single["source"])
-            # A user's own site directory is looked at while the interpreter boots, so it needs a fresh one.
-            if warm and self._boot.forked and argv == self._boot.argv and not os.path.isdir(f"{HOME}/.local"):
-                worker = self._worker or self._fork()
-                self._worker = None
-                worker.release(env, directory)
-            else:
-                worker = self._execute(os.fsdecode(single["executable"]), argv, env, directory)
+        single, worker = dict(fields), self._waiting.start(fields)
         self._program = Program(channel, worker, int(single["cap"]), last=single.get("last") == b"1")
         if self._program.last:
             self._ends.watch(worker.pid)
@@ -322,10 +259,7 @@ class Runner:
 
     def _kill_all(self) -> None:
         """SIGKILL to everything but this process, at once: kill(-1) holds the kernel's process list meanwhile."""
-        self._discard_held()
-        if self._worker:
-            self._worker.close()
-            self._worker = None
+        self._waiting.drop()
         try:
             os.kill(-1, _signal.SIGKILL)
         except ProcessLookupError:
@@ -336,7 +270,7 @@ class Runner:
         self._end_left()
 
     def _get(self, channel: int, fields: dict[str, bytes]) -> None:
-        self._discard_held()  # who opens its program file waits for this very process
+        self._waiting.discard_held()  # who opens its program file waits for this very process
         if self._ends.unfinished:
             self._end_left()
         for chunk in read_chunks(os.fsdecode(fields["path"]), int(fields["max"])):
@@ -356,48 +290,3 @@ class Runner:
             raise OSError(errno.EOPNOTSUPP, "this sandbox has no relay")
         self._relay.listen(port)
         self._send(encode(frames.DONE, channel))
-
-    def _hold(self, boot: Boot, gate: Gate) -> Held | None:
-        """Start an interpreter, and wait until it opens its program. None: it is not as is known, and was ended."""
-        since = now()
-        worker = self._copied or self._execute(boot.executable, boot.argv, [], HOME)
-        poll = select.poll()
-        poll.register(gate.descriptor, select.POLLIN)
-        poll.register(self._wake, select.POLLIN)
-        for number in range(boot.opens):
-            if number:
-                gate.pass_on()
-            while gate.descriptor not in [descriptor for descriptor, _ in poll.poll()]:
-                os.read(self._wake, 4096)
-                if self._ends.of(worker.pid):
-                    raise RuntimeError(f"{boot.executable} ended while it booted: {os.read(worker.stderr, 4096)!r}")
-            gate.arrive()
-        held = Held(worker, boot.argv, boot.path, gate)
-        try:
-            if boot.stamps:
-                held.stamps = Stamps(worker.pid, boot.stamps, since)
-        except (OSError, ValueError) as error:
-            os.write(2, f"sandbox: {boot.executable} starts with its program: {error}\n".encode())
-            held.end()
-            return None
-        return held
-
-    def _release_held(self, held: Held, source: bytes) -> Worker:
-        """Let it find the program."""
-        try:
-            held.release(source)
-        except OSError:
-            self._discard_held()
-            try:
-                self._ends.of(held.worker.pid, wait=True)  # until then it has the file open, which takes up room
-            except ChildProcessError:
-                pass  # it was reaped before
-            raise
-        self._held = None
-        return held.worker
-
-    def _discard_held(self) -> None:
-        """The request needs another interpreter, or a file of that name."""
-        held, self._held = self._held, None
-        if held:
-            held.end()

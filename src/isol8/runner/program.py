@@ -100,6 +100,34 @@ class Program:
         return self._worker
 
 
+class Background:
+    """The outputs of programs that are over, for as long as children of theirs have them: what those write is lost."""
+
+    def __init__(self) -> None:
+        self._workers: list[Worker] = []
+
+    def add(self, worker: Worker) -> None:
+        """The pipes of one more. Whoever asked for the program no longer reads them."""
+        if worker.stdout >= 0 or worker.stderr >= 0:
+            self._workers.append(worker)
+
+    def outputs(self) -> dict[int, Worker]:
+        """The descriptors to wait for, and whose they are."""
+        return {fd: worker for worker in self._workers for fd in (worker.stdout, worker.stderr) if fd >= 0}
+
+    def drop(self, descriptor: int, worker: Worker) -> None:
+        """Read away what was written; at its end, let go of the pipe."""
+        if os.read(descriptor, _READ_BYTES):
+            return
+        os.close(descriptor)
+        if worker.stdout == descriptor:
+            worker.stdout = -1
+        else:
+            worker.stderr = -1
+        if worker.stdout < 0 and worker.stderr < 0:
+            self._workers.remove(worker)
+
+
 class Begun:
     """What was there before the runner: a worker that waits, or a program that runs or, with a `status`, has ended."""
 
