@@ -89,7 +89,6 @@ def come_back(who: int, first: First, request: Request, means: Means, traces: Tr
 
 def _wait_in_worker(request: Request, first: First, traces: Traces) -> NoReturn:
     first.forget()
-    traces.remove()  # while nobody waits
     if not request.modules:
         wait_for_start(WORKERS_PIPES, STREAM, FEED, request.boot.argv)
     # Packages are foreign code: the stream is not within their reach.

@@ -23,17 +23,16 @@ class Traces:
     def __init__(self, before: tuple[set[str], set[str]], namespace: dict[str, object]) -> None:
         self._modules, self._importers = before
         self._namespace = namespace
-        self._removed = False
         self._ahead: set[str] = set()
         self._failed = False
 
     def remove(self) -> None:
-        """Leave the interpreter as its own start-up would have it. The collector must know all objects again: it could
-        not take apart a cycle that goes through a frozen one, such as `__main__`, and finalisers would not run at exit.
+        """Leave the interpreter as its own start-up would have it, once all that is ours has been imported. The zygote
+        does so: each worker would copy every page for it that a name of a module is on.
+
+        The collector must know all objects again: it could not take apart a cycle that goes through a frozen one, such
+        as `__main__`, and finalisers would not run at exit.
         """
-        if self._removed:
-            return
-        self._removed = True
         for name in set(sys.modules) - self._modules:
             del sys.modules[name]
         for name in set(sys.path_importer_cache) - self._importers:
@@ -43,8 +42,7 @@ class Traces:
         gc.unfreeze()
 
     def import_ahead(self, names: list[str]) -> None:
-        """Import modules for the program, as it would: nothing of ours may be found instead of what they import."""
-        self.remove()
+        """Import modules for the program, as it would."""
         try:
             for name in names:
                 __import__(name)

@@ -79,7 +79,6 @@ def hold(before: tuple[set[str], set[str]], namespace: dict[str, object]) -> Non
         _serve(Means(), traces)
     except Released:
         pass
-    traces.remove()
     if traces.misled():
         start_afresh()
     ending.begin(PROGRAM)
@@ -107,6 +106,7 @@ def _serve(means: Means, traces: Traces) -> NoReturn:
     buffer = memoryview(bytearray(_MAX_REQUEST_BYTES))
     gc.collect()
     memory.keep_out_of_sight([value for value in gc.get_objects() if not isinstance(value, _Frame)])
+    traces.remove()
     control.send(READY_BY_TABLE if means.first else READY_IN_PYTHON)
     groups = None
     while True:
