@@ -153,7 +153,10 @@ class Sandboxes:
         """Its cgroup, where this machine has it."""
         if group := live.own_group(pid):
             live.pid = pid
-            self._harden(group)
+            try:
+                group.harden()  # what Docker does not do: on cgroup v1, bound the buffers of sockets
+            except OSError as error:
+                self.unhardened = str(error)
             if self.daemon.gvisor:
                 live.group, group = group, None
         return group
@@ -182,13 +185,6 @@ class Sandboxes:
         del self._live[name]
         await live.stream.close()
         return True
-
-    def _harden(self, group: Group) -> None:
-        """What Docker does not do: on cgroup v1, bound the buffers of sockets."""
-        try:
-            group.harden()
-        except OSError as error:
-            self.unhardened = str(error)
 
     def _find(self, name: str) -> Container:
         live = self._live.get(name)
@@ -243,8 +239,7 @@ class Sandboxes:
         return self._outlets is not None
 
     def shut_in(self, reason: str) -> None:
-        """Make containers without a way out from now on. Raises EngineFailure when requests were promised
-        one."""
+        """Make containers without a way out from now on. Raises EngineFailure when requests were promised one."""
         if self._outlets and self._outlets.needed:
             raise EngineFailure(
                 f'containers cannot have the network "filtered", which policy.networks allows: {reason}'
