@@ -100,7 +100,8 @@ class Sandboxes:
         try:
             return await self._make(live, request)
         except BaseException:
-            self._live[name].remove()  # not waited for: it may take as long as the daemon is away
+            if name in self._live:  # else somebody has seen to it meanwhile
+                live.remove()  # not waited for: it may take as long as the daemon is away
             raise
 
     async def _make(self, live: Container, request: dict[str, Any]) -> tuple[Group | None, int]:
@@ -174,7 +175,8 @@ class Sandboxes:
             stream = await live.attach(self._place)
             return self._group_of(live, state["Pid"]), await stream.begin(b"", live.ended.set)
         except BaseException:
-            self._live[name].remove()
+            if name in self._live:
+                live.remove()
             raise
 
     async def let_go(self, name: str) -> bool:
