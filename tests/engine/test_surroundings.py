@@ -91,3 +91,12 @@ def test_another_request_is_never_as_long_as_a_plain_one() -> None:
         assert len(message) != PLAIN_BYTES
         boot = Request(message, None).boot
         assert (boot.path, boot.argv) == ("p" * length, [])
+
+
+async def test_what_programs_write_to_is_copied_before_they_come(lab: Lab) -> None:
+    sandbox = await lab.create()
+    first, worker = (lab.processes(sandbox)[number] for number in (1, 2))
+    before = machine.faults(worker)
+    assert await python(sandbox, "print('hello')") == (0, "hello\n")
+    after = machine.faults_of_children(first) - before
+    assert after < before / 6, "which are those of other kinds"

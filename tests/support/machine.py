@@ -256,3 +256,8 @@ def mappings(pid: int) -> int:
 def faults(pid: int) -> int:
     """How many pages were copied for a process, or brought in."""
     return int(stat(pid)[7])
+
+
+def faults_of_children(pid: int) -> int:
+    """The same of those children that have ended, and that the process has waited for."""
+    return int(stat(pid)[8])
