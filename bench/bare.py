@@ -63,6 +63,13 @@ class Calls:
         """Count something that went wrong."""
         self.errors[what] = self.errors.get(what, 0) + times
 
+    def add(self, other: Calls) -> None:
+        """Count those of another, too."""
+        self.spans += other.spans
+        self.own_cpu_s += other.own_cpu_s
+        for what, times in other.errors.items():
+            self.fail(what, times)
+
     def within(self, begin: float, end: float) -> list[tuple[float, float]]:
         """The calls that ended in this time."""
         return [span for span in self.spans if begin <= span[1] < end]

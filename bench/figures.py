@@ -62,6 +62,12 @@ def _spread(value: float, drawn: list[float]) -> Ratio:
     return Ratio(value=round(value, 4), low=round(low, 4), high=round(high, 4))
 
 
+def quotient(above: Ratio, below: Ratio) -> Ratio:
+    """Of two ratios. Its ends are the furthest that theirs allow."""
+    value, low, high = above["value"] / below["value"], above["low"] / below["high"], above["high"] / below["low"]
+    return Ratio(value=round(value, 4), low=round(low, 4), high=round(high, 4))
+
+
 def sliced_ratio(ours: Sequence[float], theirs: Sequence[float]) -> Ratio:
     """Of figures from slices that alternated: the median of the neighbours' ratios, which a moment's trouble of the
     machine does not move, and the lowest and highest of them, which show it. Raises ZeroDivisionError when they did

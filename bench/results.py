@@ -166,7 +166,9 @@ class Census(TypedDict):
 
 
 class Soak(TypedDict):
-    """`executions` Python hellos by `clients` in a closed loop. `window` is how many the first and the last p50 are of.
+    """`executions` Python hellos by `clients` in a closed loop. `window` is how many the first and the last p50 are of,
+    and `drift` the ratio of; `bare_drift` is that of bare interpreters, which took turns with those executions, and
+    `drift_beside_bare` that of the ratios of neighbouring parts.
     `tenths_p50` are the p50 of ten equal parts in order."""
 
     executions: int
@@ -178,6 +180,8 @@ class Soak(TypedDict):
     first_p50: float
     last_p50: float
     drift: Ratio
+    bare_drift: Ratio
+    drift_beside_bare: Ratio
     tenths_p50: list[float]
     before: Census
     after: Census

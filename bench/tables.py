@@ -221,6 +221,7 @@ def _soak(results: Results) -> str:
     return (
         f"### Soak\n\n{found['executions']:,} executions by {found['clients']} clients in {found['took_s']:.0f} s,"
         f" {sum(found['errors'].values())} errors. p50 of the first {found['window']:,} {first} ms, of the last {last}"
-        f" ms; ratio {_ratio(found['drift'])}. p50 of each tenth, in order: {', '.join(tenths)} ms.\n\n"
+        f" ms; ratio {_ratio(found['drift'])}. Bare interpreters in turns with them: {_ratio(found['bare_drift'])};"
+        f" beside those: {_ratio(found['drift_beside_bare'])}. p50 of each tenth, in order: {', '.join(tenths)} ms.\n\n"
         + table(["", "before", "after"], rows)
     )

@@ -73,10 +73,7 @@ class Slices:
         counted = [(till - since) * 1000 for since, till in calls.spans if begin <= till < end]
         self.times.append(counted)
         self.rates.append(len(counted) / (end - begin))
-        self._calls.spans += calls.spans
-        self._calls.own_cpu_s += calls.own_cpu_s
-        for what, times in calls.errors.items():
-            self._calls.fail(what, times)
+        self._calls.add(calls)
 
     def rate(self) -> Rate:
         """Raises ValueError when nothing was answered at all."""

@@ -7,8 +7,9 @@ import random
 import pytest
 
 from bench.bare import Calls
-from bench.figures import apart_ratio, paired_ratio, percentile, sliced_ratio, summarise
+from bench.figures import apart_ratio, paired_ratio, percentile, quotient, sliced_ratio, summarise
 from bench.paced import INTERVAL_S, in_turn
+from bench.results import Ratio
 from bench.throughput import Slices, alternate
 
 
@@ -115,3 +116,8 @@ def test_slices_alternate_and_turn_around() -> None:
     lead_in = 0.5
     ours, bare = ("ours", lead_in + 0.2), ("bare", lead_in + 0.1)
     assert order == [ours, bare, bare, ours, ours, bare]
+
+
+def test_the_quotient_of_two_ratios_is_as_uncertain_as_both() -> None:
+    above, below = Ratio(value=1.2, low=1.0, high=1.5), Ratio(value=1.0, low=0.8, high=1.25)
+    assert quotient(above, below) == Ratio(value=1.2, low=0.8, high=1.875)
