@@ -175,7 +175,9 @@ def stop(server: Server) -> None:
 def crash(server: Server, *, launcher_alone: bool = False) -> None:
     """Kill every process of the server at once, or the main one alone. What is in containers is the daemon's."""
     children = machine.descendants(server.pid)
-    machine.kill([server.pid] if launcher_alone else [server.pid, *children])
+    killed = [server.pid] if launcher_alone else [server.pid, *children]
+    machine.kill(killed, signal.SIGSTOP)  # whoever saw another one die could still answer, or clear up
+    machine.kill(killed)
     server.process.wait()
     machine.until(lambda: not machine.alive(children), "the other processes end")
 
