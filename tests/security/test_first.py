@@ -34,7 +34,7 @@ def _sandbox(server: Server) -> tuple[int, int]:
             number = machine.status(pid).get("NSpid")
             if number and machine.command(pid).startswith("python3\0/sandbox/main.py"):
                 found[number.split()[-1]] = pid
-        waits = "2" in found and Path(f"/proc/{found['2']}/oom_score_adj").read_text() == "300\n"
+        waits = {"1", "2"} <= found.keys() and machine.oom_score(found["2"]) == "300"
         return (found["1"], found["2"]) if waits else None
 
     return machine.until(find, "a sandbox that waits")

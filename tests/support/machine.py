@@ -72,6 +72,11 @@ def command(pid: int) -> str:
     return _read(f"/proc/{pid}/cmdline").decode(errors="surrogateescape")
 
 
+def oom_score(pid: int) -> str:
+    """What is added to how soon the kernel would take it when memory is short; empty when it is gone."""
+    return _read(f"/proc/{pid}/oom_score_adj").decode().strip()
+
+
 def threads(pid: int | str) -> list[str]:
     """Each as a name for `stat` and `status`."""
     return [f"{pid}/task/{Path(path).name}" for path in glob.glob(f"/proc/{pid}/task/*")]
