@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -50,6 +50,11 @@ def time_first_byte(command: list[str]) -> float:
     return (first - began) * 1000
 
 
+def milliseconds(spans: Iterable[tuple[float, float]]) -> list[float]:
+    """How long each took that began and ended at these moments, in seconds."""
+    return [(end - begin) * 1000 for begin, end in spans]
+
+
 @dataclass
 class Calls:
     """What clients did: start and end of every good call (seconds, monotonic), what went wrong and how often, and the
@@ -69,6 +74,10 @@ class Calls:
         self.own_cpu_s += other.own_cpu_s
         for what, times in other.errors.items():
             self.fail(what, times)
+
+    def seconds(self) -> float:
+        """From the first call's start to the last one's end; 0 without any."""
+        return max((end for _, end in self.spans), default=0.0) - min((begin for begin, _ in self.spans), default=0.0)
 
     def within(self, begin: float, end: float) -> list[tuple[float, float]]:
         """The calls that ended in this time."""

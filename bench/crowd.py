@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterable, Iterator
 
 from bench import census
-from bench.bare import Calls, Spawners
+from bench.bare import Spawners, milliseconds
 from bench.connection import bodiless, hello
 from bench.figures import summarise
 from bench.load import Load, Next
@@ -47,12 +47,7 @@ def _bare_s(spawners: Spawners, count: int) -> float:
     calls = spawners.run_count(count)
     if calls.errors:
         raise AssertionError(f"bare: {calls.errors}")
-    return _seconds(calls)
-
-
-def _seconds(calls: Calls) -> float:
-    """From the first call's start to the last one's end."""
-    return max(end for _, end in calls.spans) - min(begin for begin, _ in calls.spans)
+    return calls.seconds()
 
 
 def _crowd(setting: Setting, server: Server, count: int) -> Crowd:
@@ -75,8 +70,8 @@ def _crowd(setting: Setting, server: Server, count: int) -> Crowd:
         sessions=count,
         clients=_CLIENTS,
         errors=created.errors,
-        create_s=round(_seconds(created), 3),
-        times=summarise([(end - begin) * 1000 for begin, end in created.spans]),
+        create_s=round(created.seconds(), 3),
+        times=summarise(milliseconds(created.spans)),
         bare_s=0.0,
         bare_at_once=_BARE_AT_ONCE,
         ratio=Ratio(value=0.0, low=0.0, high=0.0),
@@ -98,7 +93,7 @@ def _again(load: Load, requests: Iterable[bytes], made: set[str]) -> float:
     calls = load.run(_each(requests))
     assert not calls.errors, f"sessions that do not answer again: {calls.errors}"
     assert {name.decode() for name in load.sandboxes} == made, "sessions have moved to other sandboxes"
-    return _seconds(calls)
+    return calls.seconds()
 
 
 def _each(requests: Iterable[bytes]) -> Next:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 
 from bench import census
-from bench.bare import Calls, Spawners
+from bench.bare import Calls, Spawners, milliseconds
 from bench.connection import hello
 from bench.figures import apart_ratio, percentile, quotient, sliced_ratio
 from bench.load import Load, Next
@@ -34,9 +34,10 @@ class _Window:
         for _ in range(_PARTS):
             calls = load.run(_times(request, count // _PARTS))
             self.calls.add(calls)
-            self.took += _took(calls)
-            self._ours.append(_milliseconds(calls))
-            self._bare.append(_milliseconds(spawners.run_count(max(1, int(count // _PARTS * _BARE_SHARE)))))
+            self.took += calls.seconds()
+            self._ours.append(milliseconds(calls.spans))
+            bare = spawners.run_count(max(1, int(count // _PARTS * _BARE_SHARE)))
+            self._bare.append(milliseconds(bare.spans))
 
     def times(self) -> list[float]:
         return [time for part in self._ours for time in part]
@@ -64,8 +65,8 @@ def measure(setting: Setting) -> Soak:
     calls = Calls()
     for each in (first.calls, middle, last.calls):
         calls.add(each)
-    times = _milliseconds(calls)
-    took = first.took + _took(middle) + last.took
+    times = milliseconds(sorted(calls.spans))  # in the order in which they began
+    took = first.took + middle.seconds() + last.took
     tenth = max(1, len(times) // 10)
     found = Soak(
         executions=len(times),
@@ -90,16 +91,6 @@ def measure(setting: Setting) -> Soak:
     )
     setting.say(f"  before {before}\n  after  {after}")
     return found
-
-
-def _milliseconds(calls: Calls) -> list[float]:
-    """In the order in which they began."""
-    return [(end - begin) * 1000 for begin, end in sorted(calls.spans)]
-
-
-def _took(calls: Calls) -> float:
-    """Seconds from the first beginning to the last end; 0 without any calls."""
-    return max((end for _, end in calls.spans), default=0.0) - min((begin for begin, _ in calls.spans), default=0.0)
 
 
 def _times(request: bytes, count: int) -> Next:

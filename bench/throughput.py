@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 
-from bench.bare import Calls, Spawners
+from bench.bare import Calls, Spawners, milliseconds
 from bench.connection import hello
 from bench.figures import percentile, sliced_ratio, summarise
 from bench.load import Load
@@ -70,7 +70,7 @@ class Slices:
 
     def add(self, calls: Calls, begin: float, end: float) -> None:
         """A slice of which the time from `begin` to `end` counts."""
-        counted = [(till - since) * 1000 for since, till in calls.spans if begin <= till < end]
+        counted = milliseconds(calls.within(begin, end))
         self.times.append(counted)
         self.rates.append(len(counted) / (end - begin))
         self._calls.add(calls)

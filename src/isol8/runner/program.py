@@ -68,11 +68,7 @@ class Program:
         except BlockingIOError:
             return b"", False
         if not data:
-            os.close(descriptor)
-            if kind == STDOUT:
-                self._worker.stdout = -1
-            else:
-                self._worker.stderr = -1
+            self._worker.close_output(descriptor)
             return b"", False
         kept = data[: self._left[kind]]
         self._left[kind] -= len(kept)
@@ -119,11 +115,7 @@ class Background:
         """Read away what was written; at its end, let go of the pipe."""
         if os.read(descriptor, _READ_BYTES):
             return
-        os.close(descriptor)
-        if worker.stdout == descriptor:
-            worker.stdout = -1
-        else:
-            worker.stderr = -1
+        worker.close_output(descriptor)
         if worker.stdout < 0 and worker.stderr < 0:
             self._workers.remove(worker)
 

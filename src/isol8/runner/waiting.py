@@ -86,23 +86,25 @@ class Waiting:
     def ended(self, pid: int) -> None:
         """A child has ended, and was reaped."""
         if self._worker and pid == self._worker.pid:
-            self._worker.close()
-            self._worker = None
+            self._discard_worker()
         elif self._held and pid == self._held.worker.pid:
             self.discard_held()
 
     def drop(self) -> None:
         """Let go of whatever waits: everything in the sandbox is about to be killed."""
         self.discard_held()
-        if self._worker:
-            self._worker.close()
-            self._worker = None
+        self._discard_worker()
 
     def discard_held(self) -> None:
         """The request needs another interpreter, or a file of that name."""
         held, self._held = self._held, None
         if held:
             held.end()
+
+    def _discard_worker(self) -> None:
+        worker, self._worker = self._worker, None
+        if worker:
+            worker.close()
 
     @property
     def gate_is_over(self) -> bool:

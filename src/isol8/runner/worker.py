@@ -65,6 +65,14 @@ class Worker:
         for descriptor in (self.stdin, self.stdout, self.stderr):
             os.set_blocking(descriptor, False)
 
+    def close_output(self, descriptor: int) -> None:
+        """Let go of one of its outputs, which is at its end."""
+        os.close(descriptor)
+        if descriptor == self.stdout:
+            self.stdout = -1
+        else:
+            self.stderr = -1
+
     def close(self) -> None:
         """Close every descriptor that is still open."""
         for name in ("go", "stdin", "stdout", "stderr"):

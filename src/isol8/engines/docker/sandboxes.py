@@ -95,14 +95,18 @@ class Sandboxes:
         """See isol8.engines.supervisor.Sandboxes."""
         if self._closing:
             raise EngineFailure("the server is stopping")
-        uid, limits = self._users.take(), Limits(**request["limits"])
-        live = self._live[name] = Container(self._docker, self._hierarchy, self._forget, name, uid, limits)
+        live = self._enter(name, self._users.take(), request)
         try:
             return await self._make(live, request)
         except BaseException:
             if name in self._live:  # else somebody has seen to it meanwhile
                 live.remove()  # not waited for: it may take as long as the daemon is away
             raise
+
+    def _enter(self, name: str, uid: int, request: dict[str, Any]) -> Container:
+        limits = Limits(**request["limits"])
+        live = self._live[name] = Container(self._docker, self._hierarchy, self._forget, name, uid, limits)
+        return live
 
     async def _make(self, live: Container, request: dict[str, Any]) -> tuple[Group | None, int]:
         if request["image"]:
@@ -164,8 +168,7 @@ class Sandboxes:
 
     async def join(self, name: str, record: Record) -> tuple[Group | None, int]:
         """See isol8.engines.docker.keeping.Containers."""
-        uid, limits = record.uid, Limits(**record.request["limits"])
-        live = self._live[name] = Container(self._docker, self._hierarchy, self._forget, name, uid, limits)
+        live = self._enter(name, record.uid, record.request)
         live.id = record.container
         try:
             with translated("a container could not be looked at"):
