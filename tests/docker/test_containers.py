@@ -112,9 +112,21 @@ async def test_one_removed_behind_our_back(lab: Lab) -> None:
     with pytest.raises(EngineFailure):
         await running
     assert sandbox.dead
+    assert (await lab.engine.usage(sandbox)).oom_kills == 0
     await lab.engine.destroy(sandbox)
     assert await python(other, "print(1)") == (0, "1\n")
     assert await python(await lab.create(), "print(2)") == (0, "2\n")
+
+
+async def test_a_kill_for_memory_that_takes_all_of_it(lab: Lab) -> None:
+    """The cgroup ends with the container, and with it the kernel's count."""
+    sandbox = await lab.create(dataclasses.replace(LIMITS, memory_bytes=64 << 20, sandbox_bytes=256 << 20))
+    assert (await python(sandbox, "bytearray(200 << 20)"))[0] == 137
+    before = await lab.engine.usage(sandbox)
+    with pytest.raises(EngineFailure, match="the sandbox ended"):  # the runner has nobody else to be killed before it
+        await sandbox.put("/sandbox/large", bytes(200 << 20))
+    await asyncio.to_thread(machine.until, lambda: not _inspect(f"isol8-{sandbox.id}"), "the daemon has removed it")
+    assert (await lab.engine.usage(sandbox)).oom_kills > before.oom_kills >= 1
 
 
 async def test_a_killed_supervisor_leaves_no_container(lab: Lab) -> None:

@@ -12,6 +12,7 @@ import os
 import secrets
 import socket
 from collections.abc import Hashable
+from contextlib import suppress
 from functools import lru_cache
 from typing import Any
 
@@ -230,13 +231,13 @@ class SupervisedEngine:
         return listener
 
     async def usage(self, sandbox: Sandbox) -> Usage:
-        """See Engine. The files of a cgroup are everybody's to read, so this costs no message."""
-        try:
-            group = self._groups[sandbox.id]
-            if group:
+        """See Engine. The files of a cgroup are everybody's to read, so this costs no message. When the engine has
+        taken one away with the sandbox, its supervisor may know what it last had."""
+        if sandbox.id not in self._groups:
+            raise EngineFailure("the sandbox is gone")
+        if group := self._groups[sandbox.id]:
+            with suppress(OSError):
                 return group.usage()
-        except (KeyError, OSError) as error:
-            raise EngineFailure("the sandbox is gone") from error
         message, _ = await self._ask("usage", sandbox.id)
         return Usage(**message["usage"])
 

@@ -61,7 +61,7 @@ class Sandboxes(Protocol):
         """A listening socket on its loopback, the caller's to close. Raises EngineFailure, Conflict."""
 
     async def usage(self, name: str) -> Usage:
-        """What it has consumed. Asked only when it has no cgroup on this machine. Raises EngineFailure."""
+        """What it has consumed. Asked only when its cgroup is not there to read, or no longer. Raises EngineFailure."""
 
     async def destroy(self, name: str) -> None:
         """End it; returns when nothing of it is left. One that does not exist is fine."""

@@ -7,7 +7,6 @@ import dataclasses
 import errno
 import logging
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass, field
 
 from aiodocker import Docker
@@ -43,7 +42,7 @@ class Container:
     limits: Limits
     id: str = ""
     pid: int = 0  # of process 1, where this machine has it; else 0
-    group: Group | None = None  # where it may end before it is asked
+    group: Group | None = None  # where this machine has it: it ends with the container
     used: Usage = _NOTHING_USED  # when that was asked last
     stream: Stream | None = None
     removal: asyncio.Task[None] | None = None
@@ -95,9 +94,24 @@ class Container:
             raise
 
     async def usage(self, kills: Kills) -> Usage:
-        """What it has consumed. With `one-shot` the daemon does not wait for a second sample. Raises DaemonFailure."""
-        if self.group:
-            return await self._usage_of(self.group, kills)
+        """What it has consumed; when it has ended, the last there was to know. Raises DaemonFailure."""
+        ended = (self.group is not None and not self.look()) or self.ended.is_set()
+        if self.group is None and not ended:
+            self.used = await self._ask()
+        seen = await kills.of(self.id, ending=ended)
+        return dataclasses.replace(self.used, oom_kills=max(self.used.oom_kills, seen))
+
+    def look(self) -> bool:
+        """Note down what its cgroup has counted, if that is still there. Whether it was."""
+        try:
+            if self.group:
+                self.used = self.group.usage()
+        except OSError:
+            return False
+        return self.group is not None
+
+    async def _ask(self) -> Usage:
+        """With `one-shot` the daemon does not wait for a second sample."""
         with translated("usage could not be read"):
             query = f"containers/{self.id}/stats"
             stats = await self.docker._query_json(query, params={"stream": "false", "one-shot": "true"})
@@ -108,13 +122,6 @@ class Container:
             peak_memory_bytes=memory.get("max_usage", memory.get("usage", 0)),
             oom_kills=int(state.get("OOMKilled", False)),
         )
-
-    async def _usage_of(self, group: Group, kills: Kills) -> Usage:
-        """The last there was to know."""
-        with suppress(OSError):  # gone with its container
-            self.used = group.usage()
-        seen = await kills.of(self.id, ending=self.ended.is_set())
-        return dataclasses.replace(self.used, oom_kills=max(self.used.oom_kills, seen))
 
     async def destroy(self) -> None:
         """Remove it; returns when it is gone. Raises EngineFailure when it is still being tried."""

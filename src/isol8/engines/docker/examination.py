@@ -25,7 +25,6 @@ from isol8.engines.sandbox import Sandbox
 from isol8.engines.supervisor import SIZES
 from isol8.errors import EngineFailure
 from isol8.kernel import mounts
-from isol8.kernel.cgroups import Group
 
 _MIB = 1 << 20
 _CALL = """
@@ -113,10 +112,10 @@ def _no_swap() -> bool:
 
 async def _look_at_one(sandboxes: Sandboxes) -> tuple[dict[str, Any], dict[str, str]]:
     """Make a sandbox; what a program in it saw, and what is wrong with what can be seen outside."""
-    name, group, descriptor = await _make_specimen(sandboxes)
+    name, descriptor = await _make_specimen(sandboxes)
     try:
         seen = await look(name, descriptor, lambda sandbox: _try_way_out(sandboxes, sandbox))
-        group = group or sandboxes.group(name)
+        group = sandboxes.group(name)
         sizes = () if _can_resize(sandboxes.process(name)) else SIZES
         sandboxes.mountable = not sandboxes.daemon.gvisor and _can_mount(sandboxes.process(name))
         # Podman's Docker API has no update before its version 5, and gVisor's shim has none.
@@ -129,18 +128,18 @@ async def _look_at_one(sandboxes: Sandboxes) -> tuple[dict[str, Any], dict[str, 
         await sandboxes.destroy(name)
 
 
-async def _make_specimen(sandboxes: Sandboxes) -> tuple[str, Group | None, int]:
-    """Its name, its cgroup and its stream. Where one can only be made without a way out, there is none for any."""
+async def _make_specimen(sandboxes: Sandboxes) -> tuple[str, int]:
+    """Its name and its stream. Where one can only be made without a way out, there is none for any."""
     name, request = specimen_request()
     try:
-        return name, *await sandboxes.create(name, request)
+        return name, (await sandboxes.create(name, request))[1]
     except DaemonFailure as error:
         if not sandboxes.has_way_out:
             raise
         name = f"{name}-again"
         made = await sandboxes.create(name, {**request, "way_out": False})
         sandboxes.shut_in(f"the daemon shares no files with this machine ({error.message})")
-        return name, *made
+        return name, made[1]
 
 
 async def _try_way_out(sandboxes: Sandboxes, sandbox: Sandbox) -> None:

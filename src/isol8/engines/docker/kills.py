@@ -1,7 +1,7 @@
 """Kills for memory that take the whole container along, and with it the cgroup that has counted them.
 
-Under gVisor the kernel of a sandbox is one process, which is what the machine's kernel kills. The daemon sees it, and
-tells of it before the container's end.
+That is so when files fill the memory, since only the runner is left to kill then; and always under gVisor, where the
+kernel of a sandbox is one process. The daemon sees it, and tells of it before it tells of the container's end.
 """
 
 from __future__ import annotations
@@ -10,7 +10,9 @@ import asyncio
 import json
 import logging
 from collections import OrderedDict
+from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass, field
 from typing import Any
 
 from isol8.engines.docker.client import DaemonFailure, Place, connect, disconnect, translated
@@ -21,14 +23,24 @@ _PATIENCE_S = 10.0
 _REMEMBERED = 4096  # containers; of those that have ended, only the last are asked about
 
 
-class Kills:
-    """Counts them from `start` to `close`. While the daemon is away none are seen; its containers are gone then."""
+@dataclass(slots=True)
+class _Seen:
+    """What the daemon has said of one container. `over`: there will be no more."""
 
-    def __init__(self, place: Place, label: str) -> None:
+    kills: int = 0
+    over: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+class Kills:
+    """Counts them from `start` to `close`. While the daemon is away none are seen; its containers are gone then.
+    `heard` is called with the container of each, at once: its cgroup may still be there."""
+
+    def __init__(self, place: Place, label: str, heard: Callable[[str], None]) -> None:
         self._place = place
         self._filters = json.dumps({"event": ["oom", "die"], "label": [label]})
-        self._counts: OrderedDict[str, int] = OrderedDict()  # also of those that ended without any
-        self._ended: dict[str, asyncio.Event] = {}  # of those that somebody waits for
+        self._heard = heard
+        self._seen: OrderedDict[str, _Seen] = OrderedDict()
+        self._listening = False
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -37,13 +49,18 @@ class Kills:
 
     async def of(self, container: str, *, ending: bool) -> int:
         """How many there have been in a container. When it is `ending`, the daemon's word is waited for, a while."""
-        if ending and container not in self._counts:
-            event = self._ended.setdefault(container, asyncio.Event())
+        seen = self._of(container)
+        if ending and self._listening:
             with suppress(TimeoutError):
                 async with asyncio.timeout(_PATIENCE_S):
-                    await event.wait()
-            self._ended.pop(container, None)
-        return self._counts.get(container, 0)
+                    await seen.over.wait()
+        return seen.kills
+
+    def _of(self, container: str) -> _Seen:
+        seen = self._seen[container] = self._seen.pop(container) if container in self._seen else _Seen()
+        if len(self._seen) > _REMEMBERED:
+            self._seen.popitem(last=False)
+        return seen
 
     async def _listen(self) -> None:
         while True:
@@ -58,18 +75,23 @@ class Kills:
         try:
             with translated("the daemon does not tell of kills for memory"):
                 async with client._query("events", params={"filters": self._filters}, timeout=None) as answer:
+                    self._listening = True
                     async for line in answer.content:
                         self._take(json.loads(line))
         finally:
+            self._listening = False
+            for seen in self._seen.values():
+                seen.over.set()
             await disconnect(client)
 
     def _take(self, event: dict[str, Any]) -> None:
         container = event.get("id", "")
-        self._counts[container] = self._counts.pop(container, 0) + (event.get("Action") == "oom")
-        if container in self._ended:
-            self._ended[container].set()
-        if len(self._counts) > _REMEMBERED:
-            self._counts.popitem(last=False)
+        seen = self._of(container)
+        if event.get("Action") == "oom":
+            seen.kills += 1
+            self._heard(container)
+        else:
+            seen.over.set()
 
     async def close(self) -> None:
         """Idempotent."""

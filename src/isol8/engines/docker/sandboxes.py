@@ -73,10 +73,10 @@ class Sandboxes:
         left = await owners.sweep(self._docker)
         if left:
             _LOG.info("removed %d containers that dead servers had left", left)
-        self._kills = Kills(self._place, f"{LABEL}={self._making.labels[LABEL]}")
-        if self.daemon.gvisor:
+        self._kills = Kills(self._place, f"{LABEL}={self._making.labels[LABEL]}", self._look)
+        if not podman:  # which tells of no such event
             self._kills.start()
-        if podman:
+        else:
             self.keeping = None  # its containers' input ends when nobody is attached, whatever they were made with
         if self._outlets:
             self._outlets.start()
@@ -162,9 +162,8 @@ class Sandboxes:
                 group.harden()  # what Docker does not do: on cgroup v1, bound the buffers of sockets
             except OSError as error:
                 self.unhardened = str(error)
-            if self.daemon.gvisor:
-                live.group, group = group, None
-        return group
+            live.group = group
+        return None if self.daemon.gvisor else group
 
     async def join(self, name: str, record: Record) -> tuple[Group | None, int]:
         """See isol8.engines.docker.keeping.Containers."""
@@ -209,7 +208,7 @@ class Sandboxes:
         return self._find(name).pid
 
     def group(self, name: str) -> Group | None:
-        """The cgroup of a live sandbox that `create` does not give, where this machine has it. Raises EngineFailure."""
+        """The cgroup of a live sandbox, where this machine has it. Raises EngineFailure."""
         return self._find(name).group
 
     def mount(self, name: str, wanted: list[list[str]]) -> None:
@@ -256,11 +255,16 @@ class Sandboxes:
         self._outlets = None
 
     async def usage(self, name: str) -> Usage:
-        """For a daemon whose cgroups are not on this machine, or end with what they have counted. See
-        isol8.engines.supervisor.Sandboxes."""
-        known = self._live.get(name)
-        live = known if known and known.group else self._find(name)
+        """Also of one that has ended by itself. See isol8.engines.supervisor.Sandboxes."""
+        live = self._live.get(name)
+        if live is None or live.removal:
+            raise EngineFailure("the sandbox is gone")
         return await live.usage(self._kills)
+
+    def _look(self, container: str) -> None:
+        for live in self._live.values():
+            if live.id == container:
+                live.look()
 
     async def destroy(self, name: str) -> None:
         """See isol8.engines.supervisor.Sandboxes. When the daemon does not answer, it goes on trying."""
