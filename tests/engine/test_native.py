@@ -31,6 +31,19 @@ async def test_a_sandbox_runs_and_is_gone(lab: Lab) -> None:
         await python(sandbox, "print('hello')")
 
 
+async def test_a_kill_for_memory_that_takes_all_of_it(lab: Lab) -> None:
+    """The cgroup ends with process 1, and with it the kernel's count; whoever asks may have been held up meanwhile."""
+    sandbox = await lab.create(dataclasses.replace(LIMITS, memory_bytes=64 << 20, sandbox_bytes=256 << 20))
+    group = machine.cgroups_of_sandbox(os.getpid(), sandbox.id)
+    with pytest.raises(EngineFailure, match="the sandbox ended"):  # the runner has nobody else to be killed before it
+        await sandbox.put("/sandbox/large", bytes(200 << 20))
+    await asyncio.to_thread(machine.until, lambda: not any(map(os.path.exists, group)), "its cgroup is gone")
+    assert (await lab.engine.usage(sandbox)).oom_kills >= 1
+    await lab.engine.destroy(sandbox)
+    with pytest.raises(EngineFailure, match="the sandbox is gone"):
+        await lab.engine.usage(sandbox)
+
+
 async def test_one_that_is_not_waited_for_any_more_does_not_stay(lab: Lab) -> None:
     """A client goes away while its sandbox is being made."""
     await lab.engine.destroy(await lab.create())

@@ -38,6 +38,7 @@ class _Live:
     group: Group
     limits: Limits
     gone: asyncio.Future[None]
+    unwanted: bool = False  # it has been destroyed
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +72,7 @@ class Sandboxes:
         self._means = means
         self._uids = UserIds(means.ids) if means.ids else OneUser()
         self._live: dict[str, _Live] = {}
+        self._last: dict[str, Usage] = {}  # of those that were killed, and are not destroyed
         self._closing = False
         self._root_arguments = (python, prefixes)
         self._environment = environment
@@ -163,9 +165,12 @@ class Sandboxes:
     def _ended(self, live: _Live) -> None:
         """Process 1 is dead, and with it, by the kernel's doing, every process of its pid namespace."""
         asyncio.get_running_loop().remove_reader(live.pidfd)
-        os.waitpid(live.pid, 0)
+        _, status = os.waitpid(live.pid, 0)
         os.close(live.pidfd)
         live.pidfd = -1
+        if status and not live.unwanted:  # for memory, perhaps: whoever asks may come when the cgroup is gone
+            with contextlib.suppress(OSError):  # nothing may keep it from being removed
+                self._last[live.name] = live.group.usage()
         self._remove_group(live, _REMOVE_TRIES)
 
     def _remove_group(self, live: _Live, tries: int) -> None:
@@ -229,17 +234,19 @@ class Sandboxes:
         return live.pid, live.uid
 
     async def usage(self, name: str) -> Usage:
-        """What a live sandbox has consumed. Raises EngineFailure."""
+        """What a sandbox has consumed, or one that was killed had. Raises EngineFailure."""
         try:
-            return self._live[name].group.usage()
+            return self._last.get(name) or self._live[name].group.usage()
         except (KeyError, OSError) as error:
             raise EngineFailure("the sandbox is gone") from error
 
     async def destroy(self, name: str) -> None:
         """Kill a sandbox; returns when nothing of it is left. One that does not exist is fine."""
+        self._last.pop(name, None)
         live = self._live.get(name)
         if live is None:
             return
+        live.unwanted = True
         if live.pidfd >= 0:
             with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(live.pidfd, signal.SIGKILL)
