@@ -53,6 +53,7 @@ class SupervisedEngine:
         self._connection: socket.socket | None = None
         self._connecting = asyncio.Lock()
         self._answers: dict[int, asyncio.Future[tuple[protocol.Message, list[int]]]] = {}
+        self._room: asyncio.Future[None] | None = None  # for requests, while there is none: they wait for it
         self._number = 0
         self._groups: dict[str, Group | None] = {}
         self._unwanted = Tasks()
@@ -117,6 +118,8 @@ class SupervisedEngine:
         if connection is None:
             return
         asyncio.get_running_loop().remove_reader(connection.fileno())
+        if self._room:
+            self._has_room(connection)
         connection.close()
         answers, self._answers = self._answers, {}
         for answer in answers.values():
@@ -125,18 +128,43 @@ class SupervisedEngine:
 
     async def _ask(self, operation: str, name: str, **values: Any) -> tuple[protocol.Message, list[int]]:
         connection = await self._connected()
-        self._number += 1
+        self._number = number = self._number + 1
         answer: asyncio.Future[tuple[protocol.Message, list[int]]] = asyncio.get_running_loop().create_future()
-        self._answers[self._number] = answer
+        self._answers[number] = answer
         try:
-            protocol.send(connection, {"id": self._number, "op": operation, "sandbox": name, **values})
-        except OSError as error:
-            del self._answers[self._number]
-            raise EngineFailure("the supervisor does not take requests") from error
+            await self._send(connection, {"id": number, "op": operation, "sandbox": name, **values}, answer)
+        except BaseException as error:
+            self._answers.pop(number, None)
+            if isinstance(error, OSError):
+                raise EngineFailure("the supervisor does not take requests") from error
+            raise
         message, descriptors = await answer
         if "error" in message:
             raise (Conflict if message.get("conflict") else EngineFailure)(message["error"])
         return message, descriptors
+
+    async def _send(self, connection: socket.socket, request: protocol.Message, answer: asyncio.Future[Any]) -> None:
+        """Returns also when the connection has ended meanwhile, which `answer` tells of. Raises OSError."""
+        while not answer.done():
+            try:
+                protocol.send(connection, request)
+                break
+            except BlockingIOError:
+                await self._wait_for_room(connection)
+
+    async def _wait_for_room(self, connection: socket.socket) -> None:
+        """The supervisor has been held up, or many ask at once. Returns at the connection's end, too."""
+        loop = asyncio.get_running_loop()
+        if self._room is None:
+            self._room = loop.create_future()
+            loop.add_writer(connection.fileno(), self._has_room, connection)
+        await asyncio.shield(self._room)
+
+    def _has_room(self, connection: socket.socket) -> None:
+        room, self._room = self._room, None
+        asyncio.get_running_loop().remove_writer(connection.fileno())
+        assert room
+        room.set_result(None)
 
     async def create(self, spec: SandboxSpec) -> Sandbox:
         """See Engine. It is made to the end in any case, and destroyed when nobody waits for it any more: whoever is
