@@ -119,7 +119,8 @@ def marked(mark: str) -> set[int]:
 
 def running(argument: str) -> set[int]:
     """Live processes whose command line contains `argument`."""
-    return {pid for pid in _pids() if argument in command(pid) and not is_zombie(pid)}
+    # One that has ended since its command was read is no zombie either.
+    return {pid for pid in _pids() if argument in command(pid) and started(pid) is not None}
 
 
 def proxies(server_pid: int) -> set[int]:
