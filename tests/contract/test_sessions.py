@@ -219,11 +219,12 @@ def test_four_concurrent_first_calls_make_one_sandbox(client: httpx.Client, sess
 
 def test_a_call_that_waits_counts_its_timeout_from_its_own_start(client: httpx.Client, session: str) -> None:
     execute(client, "print(1)", sessionId=session)
-    where = {"sessionId": session, "path": "/sandbox/begun"}
 
     def behind_another(timeout_ms: int) -> Json:
-        seconds = 1.5 * timeout_ms / 1000
-        code = f"import os, time; open('begun', 'w'); time.sleep({seconds}); os.remove('begun')"
+        seconds, begun = 1.5 * timeout_ms / 1000, f"/sandbox/begun-{timeout_ms}"
+        # It stays: whoever looks for it may be held up until the program is over.
+        code = f"import time; open('{begun}', 'w'); time.sleep({seconds})"
+        where = {"sessionId": session, "path": begun}
         with ThreadPoolExecutor(2) as pool:
             slow = pool.submit(execute, client, code, sessionId=session)
             machine.until(lambda: client.get("/file", params=where).status_code == 200, "it runs")
