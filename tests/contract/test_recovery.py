@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
 
@@ -25,10 +24,8 @@ def _part(server: Server, name: str) -> int:
     """The one process right below the main one that is this part."""
 
     def found() -> int | None:
-        with contextlib.suppress(FileNotFoundError):  # one that is just ending
-            pids = {pid for pid in _children(server) if _user(pid) == USERS[name]}
-            return pids.pop() if len(pids) == 1 else None
-        return None
+        pids = {pid for pid in _children(server) if _user(pid) == str(USERS[name])}
+        return pids.pop() if len(pids) == 1 else None
 
     # One that was just started has given up nothing yet.
     return machine.until(found, f"one {name}")
@@ -38,9 +35,9 @@ def _children(server: Server) -> set[int]:
     return {pid for pid in machine.descendants(server.pid) if machine.parent(pid) == server.pid}
 
 
-def _user(pid: int) -> int:
-    with open(f"/proc/{pid}/status") as file:
-        return next(int(line.split()[1]) for line in file if line.startswith("Uid:"))
+def _user(pid: int) -> str:
+    """Whose it is; empty when it is gone."""
+    return machine.status(pid).get("Uid", "").partition("\t")[0]
 
 
 def _answers(client: httpx.Client) -> Json | None:
@@ -64,14 +61,7 @@ def test_a_part_that_is_killed_comes_back(serve: Serve, name: str) -> None:
             kept = {running.pid, *parts} - {victim}
             assert machine.until(lambda: before & running.processes() <= kept, "no more of it")
         else:
-            machine.until(lambda: _started_again(running, name, victim), "another one")
-
-
-def _started_again(server: Server, name: str, victim: int) -> bool:
-    try:
-        return _part(server, name) != victim
-    except (OSError, ValueError):  # none, or one that is still starting or ending
-        return False
+            machine.until(lambda: _part(running, name) != victim, "another one")
 
 
 def test_the_api_process_has_no_privilege(server: Server) -> None:
