@@ -50,7 +50,7 @@ def test_it_counts_from_when_it_is_let_go(shell: subprocess.Popen[str], since: i
     after = now()
     start, counted, seconds = (int(value) for value in told.split())
     assert before // 1_000_000 <= start <= seconds <= after // 1_000_000
-    assert start + counted in (seconds - 1, seconds)
+    assert before // 1_000_000 <= start + counted <= seconds  # it may be held up between the two
     assert float(moment) * 1_000_000 <= after - before + 500  # it rounds to the next millisecond
 
 
