@@ -24,6 +24,7 @@ def test_no_answer_that_the_document_does_not_name(server: Server, tmp_path: Pat
         *("--checks", CHECKS),
         *("--max-examples", "40"),
         *("--max-time", "25"),
+        *("--request-timeout", "400"),  # a program may be waited for: the machine is busy
         *("--generation-database", "none"),
         "--continue-on-failure",
         "--no-color",
