@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 # The user whom the API process becomes: the one that owns nothing.
 NOBODY = 65534
 _LOG = logging.getLogger("isol8.launcher")
-_SWEEP_TIMEOUT_S = 5
+_SWEEP_TIMEOUT_S = 20.0
 _MARGIN_S = 60.0
 _RUNTIMES_DIR = "/opt/isol8"
 _USUAL_PATH = ("/usr/local/bin", "/usr/bin", "/bin")
@@ -229,9 +229,15 @@ def _patience_s(config: Config) -> float:
 
 def _sweep_cgroups(hierarchy: Hierarchy, owner: int) -> None:
     """Whatever a supervisor made is in its cgroups; where there are none, it ends with the supervisor all the same, a
-    moment later."""
-    for path in cgroups.server_group(hierarchy, owner).directories:
-        cgroups.sweep(path, _SWEEP_TIMEOUT_S)
+    moment later. What takes longer to end, on a busy machine, is left to the next supervisor: it must not end the
+    server."""
+    directories = cgroups.server_group(hierarchy, owner).directories
+    cgroups.unleash_below(directories)
+    for path in directories:
+        try:
+            cgroups.sweep(path, _SWEEP_TIMEOUT_S)
+        except OSError as error:
+            _LOG.error("%s is not empty yet: %s", path, error.strerror)
 
 
 def _sweep_gvisor(hierarchy: Hierarchy, owner: int) -> None:

@@ -99,6 +99,35 @@ def group() -> Iterator[Group]:
         cgroups.sweep(directory, 120)
 
 
+def test_what_is_swept_may_use_the_processor(group: Group) -> None:
+    """In the directories of all controllers before one of them is waited for; also where there is none of a group."""
+    slow = group.child("slow")
+    slow.create()
+    slow.limit(dataclasses.replace(LIMITS, cpus=0.01))
+    limit = Path(slow.paths["cpu"], "cpu.max" if slow.version == 2 else "cpu.cfs_quota_us")
+    assert limit.read_text().split()[0] == "1000"
+    cgroups.unleash_below([*group.directories, f"{group.directories[0]}/nowhere"])
+    assert limit.read_text().split()[0] in ("max", "-1")
+
+
+def test_a_sweep_bears_with_another(group: Group, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Servers that start at the same time both remove what a dead one has left."""
+    child = group.child("gone")
+    child.create()
+    really_open = os.open
+
+    def opened_and_removed(path: str, flags: int) -> int:
+        descriptor = really_open(path, flags)
+        os.rmdir(os.path.dirname(path))
+        return descriptor
+
+    for directory in child.directories:
+        with monkeypatch.context() as patched:
+            patched.setattr(os, "open", opened_and_removed)
+            cgroups.sweep(directory, 120)
+        assert not os.path.exists(directory)
+
+
 def test_a_sweep_catches_what_forks_meanwhile(group: Group) -> None:
     child = group.child("bomb")
     child.create()

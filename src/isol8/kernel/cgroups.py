@@ -12,7 +12,7 @@ import errno
 import os
 import signal
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from isol8.model import Limits, Usage
@@ -90,8 +90,7 @@ def _write(path: str, value: str | int) -> None:
     try:
         os.write(descriptor, str(value).encode())
     except OSError as error:
-        error.filename = path  # a descriptor has no name
-        raise
+        raise _named(error, path) from error
     finally:
         os.close(descriptor)
 
@@ -100,8 +99,17 @@ def _read(path: str) -> str:
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         return os.read(descriptor, 65536).decode()
+    except OSError as error:
+        raise _named(error, path) from error
     finally:
         os.close(descriptor)
+
+
+def _named(error: OSError, path: str) -> OSError:
+    """The error with the path, which a descriptor does not have. A group that was removed since the file was opened is
+    not there like any other that is not."""
+    number = errno.ENOENT if error.errno == errno.ENODEV else error.errno or errno.EIO
+    return OSError(number, os.strerror(number), path)
 
 
 def _field(text: str, name: str) -> int:
@@ -303,6 +311,16 @@ def create_parent(group: Group) -> None:
             os.mkdir(path, 0o755)
         if group.version == 2:
             _write(f"{path}/cgroup.subtree_control", controllers)
+
+
+def unleash_below(paths: Iterable[str]) -> None:
+    """Lift every limit of processor time in groups and below them. Before any of them is swept: what is killed needs
+    some to end, and is limited by the directory of one controller while it is waited for in that of another."""
+    for path in paths:
+        for directory, _, _ in os.walk(path):
+            for name, unlimited in (("cpu.max", "max"), ("cpu.cfs_quota_us", "-1")):
+                with contextlib.suppress(FileNotFoundError):  # another version or controller, or gone
+                    _write(f"{directory}/{name}", unlimited)
 
 
 def sweep(path: str, timeout_s: float) -> None:

@@ -28,7 +28,7 @@ from isol8.kernel.cgroups import Group, Hierarchy
 from isol8.model import Limits, Usage
 
 _LOG = logging.getLogger("isol8.gvisor")
-_SWEEP_TIMEOUT_S = 5.0
+_SWEEP_TIMEOUT_S = 20.0
 # Enters the groups whose files follow their number, and becomes the command after them: runsc is never outside.
 _ENTER = 'n=$1; shift; while [ "$n" -gt 0 ]; do echo 0 >"$1" || exit 70; shift; n=$((n - 1)); done; exec "$@"'
 
@@ -73,7 +73,9 @@ class Sandboxes:
         bundle.preload()
         hierarchy = self._hierarchy
         try:
-            for path in cgroups.stale_directories(hierarchy):
+            stale = cgroups.stale_directories(hierarchy)
+            cgroups.unleash_below(stale)
+            for path in stale:
                 cgroups.sweep(path, _SWEEP_TIMEOUT_S)
             self._parent = cgroups.server_group(hierarchy, self._owner)
             cgroups.create_parent(self._parent)
@@ -163,6 +165,7 @@ class Sandboxes:
         if live.stream:
             await live.stream.close()
         try:
+            cgroups.unleash_below(live.group.directories)
             for path in live.group.directories:
                 await asyncio.to_thread(cgroups.sweep, path, _SWEEP_TIMEOUT_S)
             if live.stream:

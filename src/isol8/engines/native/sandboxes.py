@@ -84,7 +84,9 @@ class Sandboxes:
         """Make the server's cgroup and start the zygote. Raises EngineFailure."""
         hierarchy = self._means.hierarchy
         try:
-            for path in cgroups.stale_directories(hierarchy):
+            stale = cgroups.stale_directories(hierarchy)
+            cgroups.unleash_below(stale)
+            for path in stale:
                 _LOG.info("removing what a dead server left: %s", path)
                 cgroups.sweep(path, _SWEEP_TIMEOUT_S)
             self._parent = cgroups.server_group(hierarchy, self._owner)
