@@ -111,14 +111,12 @@ def test_refusals_come_before_any_event(client: httpx.Client, sent: Json, status
 
 
 def test_a_silent_program_is_kept_alive_with_comments(client: httpx.Client) -> None:
-    """One comment line every 15 seconds of silence, so that nothing between us and the client hangs up."""
-    code = "import time; time.sleep(17); print('done')"
+    """One comment line after 15 seconds of silence, so that nothing between us and the client hangs up."""
     begun = time.monotonic()
-    with client.stream("POST", "/execute/stream", json=body(code)) as answer:
-        lines = list(answer.iter_lines())
-    comments = [line for line in lines if line.startswith(":")]
-    assert 1 <= len(comments) <= (time.monotonic() - begun) / 14
-    assert list(parse_events(iter(lines))) == [{"type": "stdout", "data": "done\n"}, {"type": "exit", "data": "0"}]
+    with client.stream("POST", "/execute/stream", json=body("import time; time.sleep(3600)")) as answer:
+        first = next(line for line in answer.iter_lines() if line)
+    assert first.startswith(":")
+    assert time.monotonic() - begun > 14
 
 
 def test_no_character_of_the_output_ends_a_line_of_the_stream(client: httpx.Client) -> None:
