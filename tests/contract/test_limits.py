@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx
 import pytest
 
-from tests.support.calls import body, execute, refusal, stdout
+from tests.support.calls import body, execute, refusal, stdout, with_time_enough
 
 pytestmark = pytest.mark.cgroup
 
@@ -31,13 +31,17 @@ def _share(result: dict[str, dict[str, int]]) -> float:
 
 
 def test_half_a_core(client: httpx.Client) -> None:
-    def share(limit: float) -> float:
-        return _share(execute(client, BURN.format(seconds=2.0), options={"cpuLimit": limit}))
+    def shares(milliseconds: int) -> tuple[float, float]:
+        def share(limit: float) -> float:
+            return _share(execute(client, BURN.format(seconds=milliseconds / 1000), options={"cpuLimit": limit}))
 
-    with ThreadPoolExecutor(2) as pool:  # side by side, so that what others take of the processor is taken of both
-        half, whole = pool.map(share, (0.5, 1))
-    assert half < 0.65, (half, whole)
-    assert half > 0.2 * whole, (half, whole)
+        with ThreadPoolExecutor(2) as pool:  # side by side, so that what others take of the processor is taken of both
+            half, whole = pool.map(share, (0.5, 1))
+        assert half < 0.65, (half, whole)
+        return half, whole
+
+    # One of the two alone may be held up for longer than it burns.
+    with_time_enough(shares, lambda found: found[0] > 0.2 * found[1], 2_000)
 
 
 def test_a_tenth_of_a_core(client: httpx.Client) -> None:

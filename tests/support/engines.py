@@ -150,6 +150,12 @@ def environment() -> dict[str, str]:
     return chosen | ({"ISOL8_DOCKER_RUNTIME": "runsc"} if CURRENT["engine"] == "docker-runsc" else {})
 
 
+def last_words() -> set[str]:
+    """What a kill for memory may leave of a program's output, beside all of it: gVisor's kernel is killed with what it
+    has not yet given to anybody."""
+    return {""} if "gvisor" in CURRENT["engine"] or "runsc" in CURRENT["engine"] else set()
+
+
 def more_devices() -> set[str]:
     """What may be in /dev, and written to, on this engine alone."""
     return _DEVICES[CURRENT["engine"]]
