@@ -89,7 +89,11 @@ class Layers:
                 entry = self._entries.get(need.key)
                 if entry is None:
                     layer = await self._keeper.find(need.key)
-                    entry = self._adopt(need.key, layer) if layer else None
+                    entry = self._entries.get(need.key)  # of a build that came to its end, or of who asked as well
+                    if layer and entry:
+                        layer.close()
+                    elif layer:
+                        entry = self._adopt(need.key, layer)
                 return Share(entry, need.target) if entry else None
         except TimeoutError as error:
             raise EngineFailure("the keeper of packages does not answer") from error
