@@ -23,6 +23,16 @@ from tests.support.plans import python_plan
 LIMITS = Limits(memory_bytes=256 << 20, cpus=1.0, pids=64, sandbox_bytes=64 << 20, tmp_bytes=32 << 20)
 ENVIRONMENT = {"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": "/sandbox", "LANG": "C.UTF-8"}
 
+# Who was killed takes a moment to end, and to be reaped: this says so when there is nobody but itself.
+ALONE = """
+import os, time
+for _ in range(12000):
+    if sum(name.isdigit() for name in os.listdir("/proc")) == 1:
+        print("alone")
+        break
+    time.sleep(0.01)
+"""
+
 
 @dataclass
 class Lab:
