@@ -19,6 +19,9 @@ pytestmark = [
     pytest.mark.skipif(MACHINE != "x86_64", reason="on this machine every end is waited for"),
 ]
 HELD = Boot(executable="/usr/bin/python3", argv=("python3", "/sandbox/main.py"), path="/sandbox/main.py")
+# The runner begins to watch a program that it has let go already, which may be over by then.
+_TRACED = "import time\nwhile ('TracerPid:\\t0\\n' in open('/proc/self/status').read()) is {}: time.sleep(0.001)\n"
+WATCHED, UNWATCHED = _TRACED.format(True), _TRACED.format(False)
 # So that there is something that would be found in use.
 TAKE = """
 import fcntl, os, socket
@@ -70,7 +73,7 @@ async def _held(lab: Lab) -> Sandbox:
 
 async def test_it_is_left_as_it_was_and_taken_apart_when_something_comes_after_all(lab: Lab) -> None:
     sandbox = await _held(lab)
-    assert await python(sandbox, TAKE, last=True) == (5, "taken\n")
+    assert await python(sandbox, WATCHED + TAKE, last=True) == (5, "taken\n")
     assert _left(lab, sandbox) == ["t"]
     assert await python(sandbox, TAKE.replace("5", "6")) == (6, "taken\n")
     assert _left(lab, sandbox) == []
@@ -78,14 +81,14 @@ async def test_it_is_left_as_it_was_and_taken_apart_when_something_comes_after_a
 
 async def test_a_kill_takes_it_apart(lab: Lab) -> None:
     sandbox = await _held(lab)
-    assert await python(sandbox, TAKE, last=True) == (5, "taken\n")
+    assert await python(sandbox, WATCHED + TAKE, last=True) == (5, "taken\n")
     await sandbox.kill()
     assert _left(lab, sandbox) == []
 
 
 async def test_it_goes_with_its_sandbox(lab: Lab) -> None:
     sandbox = await _held(lab)
-    assert await python(sandbox, TAKE, last=True) == (5, "taken\n")
+    assert await python(sandbox, WATCHED + TAKE, last=True) == (5, "taken\n")
     await lab.engine.destroy(sandbox)
     await asyncio.to_thread(machine.until, lambda: not machine.cgroup_members(os.getpid()), "nobody is left")
 
@@ -134,7 +137,9 @@ async def test_tracing_is_of_no_use_to_a_program(lab: Lab, held: bool, last: boo
 async def test_one_that_is_kept_from_its_end_is_killed_like_any_other(lab: Lab) -> None:
     """By its own child, which has it stop there."""
     sandbox = await _held(lab)
-    keep = SELF_MADE.replace("range(20)", "range(1)") + (
+    keep = (
+        # The first child's end is a signal, at which the runner lets go for good: then another can take it up.
+        f"{WATCHED}{SELF_MADE.replace('range(20)', 'range(1)')}{UNWATCHED}"
         "ready, go = os.pipe()\n"
         "if os.fork() == 0:\n"
         "    while libc.ptrace(0x4206, 2, 0, 0x40): time.sleep(0.01)\n"
@@ -145,7 +150,6 @@ async def test_one_that_is_kept_from_its_end_is_killed_like_any_other(lab: Lab) 
         "os.close(go); os.read(ready, 1); os._exit(0)"
     )
     running = asyncio.create_task(python(sandbox, keep, last=True))
-    # It stops for its own first child's signal too, for a moment.
     taken = f"/proc/{lab.processes(sandbox)[1]}/root/sandbox/taken"
     await asyncio.to_thread(
         machine.until,
