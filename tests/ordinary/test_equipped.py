@@ -3,7 +3,6 @@
 # ruff: noqa: F401
 from __future__ import annotations
 
-import contextlib
 import json
 import socket
 import uuid
@@ -53,31 +52,32 @@ def _users(server: Server) -> dict[str, set[int]]:
     found: dict[str, set[int]] = {}
     for group in machine.cgroups(server.pid):
         for pid in machine.members(group):
-            with contextlib.suppress(FileNotFoundError), open(f"/proc/{pid}/status") as file:
-                uids = next(line.split()[1:] for line in file if line.startswith("Uid:"))
-                found.setdefault(group.rpartition("/")[2], set()).update(map(int, uids))
+            uids = set(map(int, machine.status(pid).get("Uid", "").split()))  # none of one that has just gone
+            if uids:
+                found.setdefault(group.rpartition("/")[2], set()).update(uids)
     return found
 
 
-def _settled(server: Server) -> bool:
-    users = list(_users(server).values())
-    return len(users) > 1 and all(len(mine) == 1 and UID not in mine for mine in users)
+def _settled(server: Server) -> list[int]:
+    """The user of each sandbox, when none of them is being made: then it is still the server's."""
+
+    def settled() -> list[int] | None:
+        users = list(_users(server).values())
+        ready = len(users) > 1 and all(len(mine) == 1 and UID not in mine for mine in users)
+        return [uid for mine in users for uid in mine] if ready else None
+
+    return machine.until(settled, lambda: f"one user for each: {_users(server)}")
 
 
 def test_each_sandbox_is_another_user_outside(server: Server) -> None:
-    machine.until(lambda: _settled(server), lambda: f"one user for each: {_users(server)}")
-    users = [uid for mine in _users(server).values() for uid in mine]
+    users = _settled(server)
     assert len(users) == len(set(users))
     assert all(FIRST_ID <= uid < FIRST_ID + IDS for uid in users), users
 
 
 def test_two_servers_of_one_user_share_no_ids(server: Server, user_kind: str, tmp_path: Path) -> None:
     with starting(user_kind, lambda: tmp_path) as start:
-        other = start()
-        for each in (server, other):
-            machine.until(lambda each=each: _settled(each), "one user for each")  # type: ignore[misc]
-        ours, theirs = ({uid for mine in _users(each).values() for uid in mine} for each in (server, other))
-        assert ours
+        ours, theirs = (set(_settled(each)) for each in (server, start()))
         assert not ours & theirs
 
 
