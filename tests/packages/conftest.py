@@ -12,6 +12,7 @@ import pytest
 
 from tests.conftest import Serve
 from tests.packages.index import Index, indexing
+from tests.support import machine
 from tests.support.server import Server
 
 Shop = Callable[..., Server]
@@ -55,3 +56,9 @@ def client(shop: Shop) -> Iterator[httpx.Client]:
 def layers(data: Path) -> list[str]:
     """What is in the store."""
     return sorted(path.name for path in (data / "layers").iterdir())
+
+
+def at_rest(data: Path) -> Path:
+    """The store, when nothing is left in it of what was half made: who fails a build does not wait for that."""
+    machine.until(lambda: not any(name.startswith(".making-") for name in layers(data)), "nothing half made is left")
+    return data / "layers"

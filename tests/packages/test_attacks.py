@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.packages.conftest import Shop, layers
+from tests.packages.conftest import Shop, at_rest
 from tests.packages.index import Index, indexing
 from tests.packages.wheels import huge_wheel, npm_package, sdist, wheel, wheel_name
 from tests.support import machine
@@ -161,7 +161,7 @@ def test_a_build_is_bounded(shop: Shop, index: Index, elsewhere: Index, lax_data
         assert problem.status_code == 500, problem.text
         assert problem.json()["error"].startswith("Package install failed: ")
         assert stdout(client, "print('still here')") == "still here\n"
-    machine.until(lambda: not any(entry.startswith(".making-") for entry in layers(lax_data)), "nothing is left of it")
+    at_rest(lax_data)
 
 
 _SERVERS: dict[str, Any] = {}
@@ -187,8 +187,9 @@ def test_files_that_lead_out_of_a_layer(client: httpx.Client, index: Index, data
     answer = client.post("/execute", json=body("import slip; print(slip.value)", installPackages=["slip"]))
     assert answer.status_code in (200, 500), answer.text
     assert not outside.exists()
-    assert not list((data_dir / "layers").glob("**/slipped.py"))
-    assert all(path.is_relative_to(data_dir) for path in (data_dir / "layers").rglob("*"))
+    store = at_rest(data_dir)
+    assert not list(store.glob("**/slipped.py"))
+    assert all(path.is_relative_to(data_dir) for path in store.rglob("*"))
 
 
 def test_ten_gigabytes_in_a_wheel(shop: Shop, index: Index, lax_data: Path) -> None:
@@ -201,7 +202,7 @@ def test_ten_gigabytes_in_a_wheel(shop: Shop, index: Index, lax_data: Path) -> N
         problem = client.post("/execute", json=body("1", installPackages=["huge"]))
         assert problem.status_code == 500, problem.text
         assert problem.json()["error"].startswith("Package install failed: ")
-    assert not any(path.stat().st_size > 1 << 20 for path in (lax_data / "layers").rglob("*"))
+    assert not any(path.stat().st_size > 1 << 20 for path in at_rest(lax_data).rglob("*"))
 
 
 def test_ten_gigabytes_that_are_holes(lax: httpx.Client, index: Index, elsewhere: Index, lax_data: Path) -> None:
@@ -214,7 +215,7 @@ def test_ten_gigabytes_that_are_holes(lax: httpx.Client, index: Index, elsewhere
     problem = lax.post("/execute", json=body("1", installPackages=["evil-holes"]))
     assert problem.status_code == 500, problem.text
     assert "packages.layerSize" in problem.json()["error"]
-    assert not any(path.name == "holes" for path in (lax_data / "layers").rglob("*"))
+    assert not any(path.name == "holes" for path in at_rest(lax_data).rglob("*"))
 
 
 def test_links_and_devices_stay_where_they_are(
@@ -227,7 +228,7 @@ def test_links_and_devices_stay_where_they_are(
     evil(index, elsewhere, lax_data, "evil-links", then=links)
     problem = lax.post("/execute", json=body("1", installPackages=["evil-links"]))
     assert "a link that leads out of it" in problem.json()["error"]
-    assert not any(path.is_symlink() for path in (lax_data / "layers").rglob("*"))
+    assert not any(path.is_symlink() for path in at_rest(lax_data).rglob("*"))
 
 
 def test_npm_scripts_run_when_the_policy_lets_them_and_are_contained(
@@ -269,7 +270,7 @@ def test_a_password_of_the_index_is_for_nobody(shop: Shop, index: Index, lax_dat
         answer = client.post("/execute", json=body("1", installPackages=["no-such-thing"]))
         assert answer.status_code == 500, answer.text
         assert "hunter2" not in answer.text
-    leak = "\n    found['arguments'] = [open(p).read() for p in glob.glob('/proc/[0-9]*/cmdline')]"
+    leak = "\n    found['arguments'] = [attempt(lambda: open(p).read()) for p in glob.glob('/proc/[0-9]*/cmdline')]"
     evil(index, index, lax_data, "evil-curious", then=leak)
     with shop({"policy": {"packageScripts": True}}, data=lax_data, PIP_INDEX_URL=address).client() as client:
         printed = stdout(client, "import report; print(report.found)", installPackages=["evil-curious"])
