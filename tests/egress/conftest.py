@@ -67,7 +67,8 @@ class Surroundings:
 def surroundings(every_origin: Origins, tmp_path_factory: pytest.TempPathFactory) -> Surroundings:
     directory = tmp_path_factory.mktemp("surroundings")
     files = {
-        "resolv.conf": f"nameserver {world.NAMES}\noptions timeout:1 attempts:1\n",
+        # The name server is a thread of the test's, which may be held up; it answers what it does not know, too.
+        "resolv.conf": f"nameserver {world.NAMES}\noptions timeout:30 attempts:1\n",
         "nsswitch.conf": "hosts: files dns\n",
     }
     mounts = ""

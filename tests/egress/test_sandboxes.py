@@ -384,8 +384,10 @@ def test_nothing_is_left(client: httpx.Client, filtering: Server, origins: Origi
         "POST", "/execute/stream", json={"request": {"cmd": f"echo on; curl http://{HOST}/hang"}, "options": options()}
     ) as answer:
         next(answer.iter_raw())
-    machine.until(lambda: len(machine.descriptors(proxy)) <= len(before), lambda: str(machine.descriptors(proxy)))
-    assert not _network_sockets(proxy)
+    machine.until(
+        lambda: len(machine.descriptors(proxy)) <= len(before) and not _network_sockets(proxy),
+        lambda: str(machine.descriptors(proxy)),
+    )
 
 
 def _network_sockets(pid: int) -> set[str]:
