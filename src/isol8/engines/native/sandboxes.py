@@ -25,7 +25,8 @@ from isol8.model import Limits, Usage
 
 _LOG = logging.getLogger("isol8.supervisor")
 _SWEEP_TIMEOUT_S = 20.0
-_REMOVE_TRIES = 200
+# As long as a sweep may take: what stays behind is removed by nobody before the server ends.
+_REMOVE_TRIES = 2_000
 _RETRY_S = 0.01
 
 
