@@ -19,7 +19,8 @@ from isol8.errors import EngineFailure
 from isol8.kernel import peers
 from isol8.model import EgressPolicy, NetworkRequest
 
-_OPEN_TIMEOUT_S = 15.0
+# For a machine that is busy: a proxy that was just started has still to read its own program.
+_OPEN_TIMEOUT_S = 60.0
 _CLOSE_TIMEOUT_S = 20.0  # a busy machine's log of requests is not to be lost
 MAX_LINE_BYTES = 16 * 1024 * 1024
 
