@@ -39,8 +39,9 @@ def _zygote(lab: Lab) -> int:
 
 
 def _described(zygote: int) -> tuple[list[str], list[str]]:
-    descriptors = [os.readlink(f"/proc/{zygote}/fd/{name}") for name in sorted(os.listdir(f"/proc/{zygote}/fd"))]
-    return descriptors, [os.readlink(f"/proc/{zygote}/ns/{name}") for name in ("mnt", "ipc", "uts", "net")]
+    return machine.descriptors(zygote), [
+        os.readlink(f"/proc/{zygote}/ns/{name}") for name in ("mnt", "ipc", "uts", "net")
+    ]
 
 
 async def _faults_for(lab: Lab, network: Network) -> int:
