@@ -15,6 +15,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -229,13 +230,13 @@ def _patience_s(config: Config) -> float:
 
 def _sweep_cgroups(hierarchy: Hierarchy, owner: int) -> None:
     """Whatever a supervisor made is in its cgroups; where there are none, it ends with the supervisor all the same, a
-    moment later. What takes longer to end, on a busy machine, is left to the next supervisor: it must not end the
-    server."""
+    moment later. What takes longer, on a busy machine, goes with the next supervisor: it must not end the server."""
     directories = cgroups.server_group(hierarchy, owner).directories
     cgroups.unleash_below(directories)
+    deadline = time.monotonic() + _SWEEP_TIMEOUT_S
     for path in directories:
         try:
-            cgroups.sweep(path, _SWEEP_TIMEOUT_S)
+            cgroups.sweep(path, deadline - time.monotonic())
         except OSError as error:
             _LOG.error("%s is not empty yet: %s", path, error.strerror)
 
