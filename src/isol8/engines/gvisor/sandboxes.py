@@ -28,7 +28,7 @@ from isol8.kernel.cgroups import Group, Hierarchy
 from isol8.model import Limits, Usage
 
 _LOG = logging.getLogger("isol8.gvisor")
-_SWEEP_TIMEOUT_S = 20.0
+_SWEEP_TIMEOUT_S = 60.0  # for a machine that is busy: what is killed needs the processor to end
 # Enters the groups whose files follow their number, and becomes the command after them: runsc is never outside.
 _ENTER = 'n=$1; shift; while [ "$n" -gt 0 ]; do echo 0 >"$1" || exit 70; shift; n=$((n - 1)); done; exec "$@"'
 
@@ -95,7 +95,8 @@ class Sandboxes:
         try:
             return group, await self._make(name, live, request)
         except BaseException as error:
-            await asyncio.shield(self._remove(name))
+            if name in self._live:  # else somebody has seen to it meanwhile
+                await asyncio.shield(self._remove(name))
             if isinstance(error, OSError):
                 raise EngineFailure(f"a sandbox could not be made: {error}") from error
             raise
@@ -111,6 +112,10 @@ class Sandboxes:
         groups = [f"{path}/cgroup.procs" for path in live.group.directories]
         entering = ["/bin/sh", "-c", _ENTER, "sh", str(len(groups)), *groups]
         live.stream = await Stream.start([*entering, *command, "run", f"--bundle={live.directory}", name])
+        if live.removal:  # which has not seen the process
+            await live.stream.close()
+            await live.stream.ended()
+            raise EngineFailure("the sandbox is gone")
         settings = {
             "environment": self._environment,
             "inherit": False,
@@ -173,6 +178,7 @@ class Sandboxes:
             await asyncio.to_thread(shutil.rmtree, live.directory, ignore_errors=True)
         except OSError as error:
             _LOG.error("something of %s stays behind: %s", name, error)
+            return  # nobody else may have its user
         self._users.give_back(live.uid)
         del self._live[name]
 
