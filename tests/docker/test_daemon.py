@@ -78,6 +78,7 @@ def test_a_daemon_whose_disk_is_full(serve: Serve) -> None:
         running = serve(_config(own, pool=dict.fromkeys(POOL, 0)))
         with running.client() as client:
             execute(client, "print(1)")
+            machine.until(lambda: own.containers() == [], "it makes no room any more by going")
             filler = own.data / "filler"
             try:
                 with filler.open("wb", buffering=0) as file:
