@@ -121,7 +121,8 @@ def test_each_has_its_own(client: httpx.Client, filtering: Server) -> None:
     ask = "print(ask(socket.create_connection(('127.0.0.1', 3128)), '{0}.example'), ask(outside(), '{0}.example'))"
     for name in ("one", "two"):
         execute(client, "1", sessionId=name, options=options())
-    assert len(list(_outlets(filtering).glob("*/out"))) == 2
+    # One of an execution before may still be there, since its container is removed behind the answer.
+    machine.until(lambda: len(list(_outlets(filtering).glob("*/out"))) == 2, "one for each")
     for name in ("one", "two"):
         result = execute(client, ASK + ask.format(name), sessionId=name, options=options(rf"{name}\.example"))
         assert result["stdout"] == "403 403\n"
