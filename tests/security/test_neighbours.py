@@ -37,6 +37,13 @@ print(os.getuid(), os.getpid(), child.pid, flush=True)
 deadline = time.monotonic() + 600
 while time.monotonic() < deadline: time.sleep(1)
 """
+# A process may go between the list of all and the look at it.
+READ = """
+def read(path):
+    try:
+        with open(path, 'rb') as file: return file.read()
+    except (FileNotFoundError, ProcessLookupError): return b''
+"""
 INTRUDER = """
 import ctypes, glob, json, os, socket, subprocess
 key = {key}
@@ -58,7 +65,7 @@ print(json.dumps({{
     'system v': [libc.shmget(key, 0, 0), libc.semget(key, 0, 0), libc.msgget(key, 0)],
     'listed': [len(open('/proc/sysvipc/' + name).readlines()) for name in ('shm', 'sem', 'msg')],
     'queue': libc.mq_open(b'/mq', 2, 0, None),
-    'processes': [path for path in glob.glob('/proc/[0-9]*/cmdline') if b'{mark}' in open(path, 'rb').read()],
+    'processes': [path for path in glob.glob('/proc/[0-9]*/cmdline') if b'{mark}' in read(path)],
     'unix': open('/proc/net/unix').read().count('abstract'),
     'killed': [attempt(lambda: os.kill(pid, 9)) for pid in {pids} if pid != os.getpid()],
     'found': subprocess.run(['grep', '-rl', '{mark}', '/sandbox', '/tmp', '/dev/shm', '/var', '--exclude=main.py'],
@@ -108,7 +115,7 @@ def neighbours(serve: Serve) -> Iterator[Neighbours]:
         read = "print(open('said').read(), end='')"
         said = machine.until(lambda: stdout(first, read, sessionId="same").split(), "it is all there")
         assert len(said) == 3, said
-        code = INTRUDER.format(key=key, mark=mark, pids=[2, 3, *map(int, said[1:])])
+        code = READ + INTRUDER.format(key=key, mark=mark, pids=[2, 3, *map(int, said[1:])])
         seen = json.loads(stdout(second, code, sessionId="same"))
         yield Neighbours(first, second, mark, key, seen | {"owner": int(said[0])})
         for caller in (first, second):
@@ -139,9 +146,7 @@ def test_shared_memory_semaphores_and_queues(neighbours: Neighbours) -> None:
 def test_processes(neighbours: Neighbours) -> None:
     assert neighbours.seen["processes"] == []
     assert set(neighbours.seen["killed"]) <= {"ProcessLookupError", None}
-    still = (
-        "import os, glob\nprint(sum(b'owner.py' in open(p, 'rb').read() for p in glob.glob('/proc/[0-9]*/cmdline')))"
-    )
+    still = READ + "import glob\nprint(sum(b'owner.py' in read(path) for path in glob.glob('/proc/[0-9]*/cmdline')))"
     assert stdout(neighbours.first, still, sessionId="same") == "1\n"
 
 
