@@ -48,6 +48,7 @@ class Container:
     removal: asyncio.Task[None] | None = None
     ended: asyncio.Event = field(default_factory=asyncio.Event)
     trouble: asyncio.Event = field(default_factory=asyncio.Event)  # its removal has failed once
+    asked: asyncio.Event = field(default_factory=asyncio.Event)  # the daemon has said whether it has made it
 
     async def attach(self, place: Place) -> Stream:
         """Its stream, not yet begun. Raises DaemonFailure."""
@@ -139,6 +140,7 @@ class Container:
         return self.removal
 
     async def _until_removed(self) -> None:
+        await self.asked.wait()  # until then it has no name, and would be there afterwards
         if self.stream:
             await self.stream.close()
         delay = _FIRST_DELAY_S

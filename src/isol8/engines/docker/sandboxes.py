@@ -99,6 +99,7 @@ class Sandboxes:
         try:
             return await self._make(live, request)
         except BaseException:
+            live.asked.set()
             if name in self._live:  # else somebody has seen to it meanwhile
                 live.remove()  # not waited for: it may take as long as the daemon is away
             raise
@@ -127,6 +128,9 @@ class Sandboxes:
             self._baked = {layer: each for layer, each in self._baked.items() if each != image}  # it may be gone
             raise
         live.id = made.id
+        live.asked.set()
+        if live.removal:
+            raise EngineFailure("the sandbox is gone")
         stream = await live.attach(self._place)
         try:
             with translated(f"a container of {image} could not be started"):
@@ -169,6 +173,7 @@ class Sandboxes:
         """See isol8.engines.docker.keeping.Containers."""
         live = self._enter(name, record.uid, record.request)
         live.id = record.container
+        live.asked.set()
         try:
             with translated("a container could not be looked at"):
                 state = (await self._docker.containers.container(live.id).show())["State"]
