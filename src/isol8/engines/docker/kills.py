@@ -16,10 +16,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from isol8.engines.docker.client import DaemonFailure, Place, connect, disconnect, translated
+from isol8.engines.docker.description import LABEL
 
 _LOG = logging.getLogger("isol8.docker")
 _AGAIN_S = 1.0
-_PATIENCE_S = 10.0
+_PATIENCE_S = 30.0  # for a daemon that is busy: who has no word by then is told of no kill
 _REMEMBERED = 4096  # containers; of those that have ended, only the last are asked about
 
 
@@ -33,11 +34,13 @@ class _Seen:
 
 class Kills:
     """Counts them from `start` to `close`. While the daemon is away none are seen; its containers are gone then.
-    `heard` is called with the container of each, at once: its cgroup may still be there."""
+    A container that has one of `labels` is this server's: those that it has taken over have another server's, which
+    cannot change. `heard` is called with the container of each, at once: its cgroup may still be there."""
 
-    def __init__(self, place: Place, label: str, heard: Callable[[str], None]) -> None:
+    def __init__(self, place: Place, labels: dict[str, str], heard: Callable[[str], None]) -> None:
         self._place = place
-        self._filters = json.dumps({"event": ["oom", "die"], "label": [label]})
+        self._labels = labels
+        self._filters = json.dumps({"event": ["oom", "die"], "label": [LABEL]})
         self._heard = heard
         self._seen: OrderedDict[str, _Seen] = OrderedDict()
         self._listening = False
@@ -85,6 +88,8 @@ class Kills:
             await disconnect(client)
 
     def _take(self, event: dict[str, Any]) -> None:
+        if not self._labels.items() & event.get("Actor", {}).get("Attributes", {}).items():
+            return
         container = event.get("id", "")
         seen = self._of(container)
         if event.get("Action") == "oom":

@@ -14,7 +14,7 @@ from isol8.engines.directories import Directories
 from isol8.engines.docker import baking, images, outlets, owners
 from isol8.engines.docker.client import DaemonFailure, Place, connect, disconnect, translated
 from isol8.engines.docker.container import Container
-from isol8.engines.docker.description import LABEL, Daemon, Making, describe
+from isol8.engines.docker.description import HOME_LABEL, LABEL, Daemon, Making, describe
 from isol8.engines.docker.keeping import Kept
 from isol8.engines.docker.kills import Kills
 from isol8.engines.docker.outlets import Outlets
@@ -73,7 +73,8 @@ class Sandboxes:
         left = await owners.sweep(self._docker)
         if left:
             _LOG.info("removed %d containers that dead servers had left", left)
-        self._kills = Kills(self._place, f"{LABEL}={self._making.labels[LABEL]}", self._look)
+        taken_over = {HOME_LABEL: self.keeping.home} if self.keeping else {}
+        self._kills = Kills(self._place, self._making.labels | taken_over, self._look)
         if not podman:  # which tells of no such event
             self._kills.start()
         else:
