@@ -173,8 +173,12 @@ class Client:
 
     async def _part(self, name: str) -> None:
         keeping = self._sandboxes.keeping
-        if not (keeping and await keeping.leave(name)):
+        if keeping and await keeping.leave(name):
+            return
+        try:
             await self._sandboxes.destroy(name)
+        except EngineFailure as error:  # there is nobody to be told any more
+            _LOG.warning("%s", error.message)
 
     def _readable(self) -> None:
         try:
@@ -233,7 +237,7 @@ class Client:
             self._made.add(name)
             group, stream = await self._sandboxes.create(name, message)
             if self._closed.is_set():
-                await self._sandboxes.destroy(name)
+                await self._part(name)
             return {"version": group.version, "groups": group.paths} if group else {}, [stream]
         if operation == "usage":
             return {"usage": dataclasses.asdict(await self._sandboxes.usage(name))}, []
