@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import logging
 import os
 import secrets
 import socket
@@ -26,6 +27,7 @@ from isol8.engines.supervisor import SIZES
 from isol8.errors import EngineFailure
 from isol8.kernel import mounts
 
+_LOG = logging.getLogger("isol8.docker")
 _MIB = 1 << 20
 _CALL = """
 import socket
@@ -125,7 +127,10 @@ async def _look_at_one(sandboxes: Sandboxes) -> tuple[dict[str, Any], dict[str, 
             group.paths
         ) != limits.memory_bytes else {}
     finally:
-        await sandboxes.destroy(name)
+        try:
+            await sandboxes.destroy(name)
+        except EngineFailure as error:  # the daemon may be busy, and what was seen is true all the same
+            _LOG.warning("%s", error.message)
 
 
 async def _make_specimen(sandboxes: Sandboxes) -> tuple[str, int]:
