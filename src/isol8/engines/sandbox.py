@@ -19,7 +19,7 @@ from isol8.runner import frames
 from isol8.runner.frames import encode, encode_content, encode_fields
 
 # For a machine that is busy: who does not answer by then is destroyed, and a session loses all it has.
-_KILL_TIMEOUT_S = 5.0
+_KILL_TIMEOUT_S = 30.0
 _LISTEN_TIMEOUT_S = 30.0
 TOO_LARGE = "too_large"
 _STREAMS = {frames.STDOUT: "stdout", frames.STDERR: "stderr"}
@@ -113,7 +113,7 @@ class Sandbox:
 
     async def kill(self) -> None:
         """SIGKILL every process in the sandbox but the runner; the iterator of `run` then ends with Exit(137).
-        Raises EngineFailure if the runner does not confirm within five seconds: destroy the sandbox then."""
+        Raises EngineFailure if the runner does not confirm within half a minute: destroy the sandbox then."""
         number, channel = self._connection.open()
         try:
             self._connection.send(encode(frames.KILL, number))

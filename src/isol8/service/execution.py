@@ -151,7 +151,7 @@ class Execution:
         stderr = self._filter(_SETUP_OUTPUT_BYTES)
         said, code = "", _KILLED
         self._lease.running = True
-        with Deadline(timeout_ms, self._sandbox, self._engine, self._tasks) as deadline:
+        with Deadline(timeout_ms, self._sandbox, self._engine, self._tasks, once=self._lease.once) as deadline:
             try:
                 async for item in self._sandbox.run(plan, stdin=b"", output_bytes=_SETUP_OUTPUT_BYTES):
                     if isinstance(item, Exit):
@@ -172,7 +172,7 @@ class Execution:
         """Run the program to its end, whatever that is."""
         command, sandbox = self._command, self._sandbox
         self._lease.running = True
-        with Deadline(command.timeout_ms, sandbox, self._engine, self._tasks) as deadline:
+        with Deadline(command.timeout_ms, sandbox, self._engine, self._tasks, once=self._lease.once) as deadline:
             try:
                 running = sandbox.run(
                     plan, stdin=command.stdin, output_bytes=command.output_bytes, last=self._lease.once
