@@ -126,8 +126,7 @@ def test_a_session_that_was_executing(house: House) -> None:
 
 def test_time_goes_on(house: House) -> None:
     """What had not been used for too long, the server's absence included, is not there again; what was in use is."""
-    config = {"cleanup": {"maxContainerAgeMs": 20_000}}
-    running = house.start(config)
+    running = house.start()  # it may take as long as it likes until it is killed
     with running.client() as client, ThreadPoolExecutor(1) as pool:
         execute(client, "1", sessionId="idle")
         execute(client, "1", sessionId="busy")
@@ -136,7 +135,7 @@ def test_time_goes_on(house: House) -> None:
         servers.crash(running)
         assert isinstance(executing.exception(), httpx.TransportError)
     _make_older(house, "idle")
-    running = house.start(config)
+    running = house.start({"cleanup": {"maxContainerAgeMs": 20_000}})
     with running.client() as client:
         assert _names(client) == {"busy"}
         machine.until(lambda: _names(client) == set(), "it ends when it is not used")
