@@ -265,8 +265,7 @@ async def test_a_bash_that_waits_counts_from_when_its_program_comes(lab: Lab) ->
         code, told = await output(sandbox, _bash_plan(_TELL))
         start, counted, pid, now = (int(value) for value in told.split())
         assert (code, pid == 2) == (0, held), "it is the process that was there first"
-        assert before <= start <= now
-        assert start + counted in (now - 1, now)
+        assert before <= start <= start + counted <= now  # it may be held up between the two
 
 
 @pytest.mark.parametrize("served", [True, False])

