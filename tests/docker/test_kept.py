@@ -6,6 +6,7 @@ import asyncio
 import dataclasses
 import os
 import secrets
+import signal
 from pathlib import Path
 
 import pytest
@@ -106,11 +107,31 @@ async def test_a_frame_that_was_cut_off_is_forgotten(lab: Lab, cut: bytes) -> No
     before = await _kept(lab)
     before._connection.send(cut)
     await before._connection.drain()
-    await asyncio.sleep(0.1)  # the more of it has arrived, the harder; whatever has not is lost
+    await asyncio.sleep(0.1)  # the more of it has arrived, the harder
     sandbox = await _again(lab, before)
     assert await python(sandbox, "import os; print(os.listdir('/sandbox'))") == (0, "['main.py']\n")
     await sandbox.put("/sandbox/whole", b"x" * 300_000)
     assert await sandbox.get("/sandbox/whole", 1 << 20) == b"x" * 300_000
+
+
+@pytest.mark.parametrize("size", [100_000, 300_000, 5_000_000])
+async def test_what_comes_late_is_forgotten(lab: Lab, size: int) -> None:
+    """The daemon still has some of it when the next server comes, since the runner was held up."""
+    before = await _kept(lab)
+    with daemon.client() as client:
+        first = client.get(f"/containers/isol8-{before.id}/json").json()["State"]["Pid"]
+    os.kill(first, signal.SIGSTOP)
+    try:
+        before._connection.send((UPLOAD + encode(frames.DATA, 7, bytes(300_000)) * 20)[:size])
+        await asyncio.sleep(1)  # until it is on its way: there is no telling from here
+        await lab.lose_client()
+        assert await lab.engine.kept() == [before.id]
+        adopting = asyncio.create_task(lab.engine.adopt(before.id))
+        await asyncio.sleep(1)
+    finally:
+        os.kill(first, signal.SIGCONT)
+    sandbox, _ = await adopting
+    assert await python(sandbox, "import os; print(os.listdir('/sandbox'))") == (0, "['main.py']\n")
 
 
 async def test_a_download_that_was_cut_off(lab: Lab) -> None:

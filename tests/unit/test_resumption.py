@@ -73,9 +73,9 @@ def test_patience() -> None:
 async def test_a_connection_is_ready_when_its_number_has_come(junk: bytes) -> None:
     ours, theirs = socket.socketpair()
     ours.setblocking(False)
-    _, connection = await asyncio.get_running_loop().create_unix_connection(
-        lambda: Connection(resumed(NUMBER)), sock=ours
-    )
+    connection = Connection()
+    connection.expect(resumed(NUMBER))
+    await asyncio.get_running_loop().create_unix_connection(lambda: connection, sock=ours)
     number, channel = connection.open()
     try:
         theirs.sendall(junk + encode(frames.EXIT, number, bytes(4)))

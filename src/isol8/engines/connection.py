@@ -57,16 +57,13 @@ class Channel:
 
 
 class Connection(asyncio.Protocol):
-    """The byte stream to a runner, cut into frames and dealt out to channels. `close` it.
+    """The byte stream to a runner, cut into frames and dealt out to channels. `close` it."""
 
-    With `mark`, it may begin in the middle of something: what comes before the mark is ignored.
-    """
-
-    def __init__(self, mark: bytes = b"") -> None:
+    def __init__(self) -> None:
         self.lost = False
         self.ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._transport: asyncio.Transport | None = None
-        self._watch = Watch(mark) if mark else None
+        self._watch: Watch | None = None
         self._decoder = Decoder(_MAX_ANSWER_BYTES)
         self._channels: dict[int, Channel] = {}
         self._number = 0
@@ -77,6 +74,11 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """asyncio: the stream is there."""
         self._transport = cast(asyncio.Transport, transport)  # uvloop's is one in all but its type
+
+    def expect(self, mark: bytes) -> None:
+        """Ignore what comes before `mark`: the stream may be in the middle of something. `ready` is for that now."""
+        self._watch, self._decoder = Watch(mark), Decoder(_MAX_ANSWER_BYTES)
+        self.ready = asyncio.get_running_loop().create_future()
 
     def data_received(self, data: bytes) -> None:
         """asyncio: bytes from the runner."""

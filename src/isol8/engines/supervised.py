@@ -28,6 +28,7 @@ from isol8.tasks import Tasks
 
 # For a machine that is slow, or busy: nothing waits this long where all is well.
 _READY_TIMEOUT_S = 60
+_RESUMPTIONS = 2
 # What callers call limits.
 _CALLED = {
     "memory_bytes": "memoryLimit",
@@ -211,16 +212,20 @@ class SupervisedEngine:
         # Named, else they would be asked for; the loop makes it one that does not block.
         stream = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, descriptor)
         self._groups[name] = Group(message["version"], message["groups"]) if "groups" in message else None
-        number = secrets.token_bytes(TOKEN_BYTES) if token else b""
+        connection = Connection()
+        if token:
+            connection.expect(secrets.token_bytes(TOKEN_BYTES))  # never said: nothing counts before it has been asked
         loop = asyncio.get_running_loop()
-        _, connection = await loop.create_unix_connection(
-            lambda: Connection(resumed(number) if token else b""), sock=stream
-        )
+        await loop.create_unix_connection(lambda: connection, sock=stream)
         sandbox = Sandbox(name, spec, connection)
         late = loop.call_later(_READY_TIMEOUT_S, connection.give_up)
         try:
-            if token:
+            # What the server before had sent may overtake the first time, on the way that it was given to.
+            for _ in range(_RESUMPTIONS if token else 0):
+                number = secrets.token_bytes(TOKEN_BYTES)
+                connection.expect(resumed(number))
                 connection.send(resume(token, number))
+                await connection.ready
             await connection.ready
         except BaseException:
             await asyncio.shield(self.destroy(sandbox))

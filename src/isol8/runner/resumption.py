@@ -3,6 +3,9 @@
 The next server sends RESUME, with a token that nobody else knows, and a number it has just made up. The runner looks
 for the token in all that comes, and forgets what was before it; the server looks for its number, and ignores what was
 before that. Neither can be in what a program or a caller sends: they would have had to guess 16 bytes.
+
+Docker gives what the server before had sent to the runner by a way of its own, which may be slower: some of it may come
+behind RESUME, and would be taken for a frame. So the next server, when it has its answer, says it once more.
 """
 
 from __future__ import annotations
