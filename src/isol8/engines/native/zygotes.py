@@ -145,8 +145,12 @@ class Zygote:
             raise EngineFailure(f"the zygote does not take requests: {error}") from error
         self._taught = True
         self._pending.append(answer)
-        async with asyncio.timeout(_ANSWER_TIMEOUT_S):
-            pid = await answer
+        try:
+            async with asyncio.timeout(_ANSWER_TIMEOUT_S):
+                pid = await answer
+        except TimeoutError as error:
+            self.close()  # nobody would take what it may make after all
+            raise EngineFailure("the zygote does not answer") from error
         if pid < 0:
             raise EngineFailure(f"the kernel refused a sandbox: {os.strerror(-pid)}")
         return pid
