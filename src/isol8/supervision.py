@@ -26,7 +26,7 @@ from isol8.config import Config, EngineName, Isolation
 from isol8.engines.base import Layer
 from isol8.engines.directories import Directories
 from isol8.errors import EngineFailure
-from isol8.kernel import cgroups
+from isol8.kernel import cgroups, sweeping
 from isol8.kernel.cgroups import Hierarchy
 from isol8.kernel.delegation import allotted
 from isol8.model import Network
@@ -232,11 +232,11 @@ def _sweep_cgroups(hierarchy: Hierarchy, owner: int) -> None:
     """Whatever a supervisor made is in its cgroups; where there are none, it ends with the supervisor all the same, a
     moment later. What takes longer, on a busy machine, goes with the next supervisor: it must not end the server."""
     directories = cgroups.server_group(hierarchy, owner).directories
-    cgroups.unleash_below(directories)
+    sweeping.unleash_below(directories)
     deadline = time.monotonic() + _SWEEP_TIMEOUT_S
     for path in directories:
         try:
-            cgroups.sweep(path, deadline - time.monotonic())
+            sweeping.sweep(path, deadline - time.monotonic())
         except OSError as error:
             _LOG.error("%s is not empty yet: %s", path, error.strerror)
 

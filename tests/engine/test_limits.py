@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from isol8.errors import Conflict
-from isol8.kernel import cgroups
+from isol8.kernel import cgroups, sweeping
 from isol8.kernel.cgroups import Group
 from isol8.model import Limits
 from tests.engine.conftest import LIMITS, Lab, python
@@ -115,7 +115,7 @@ def group() -> Iterator[Group]:
     cgroups.create_parent(parent)
     yield parent
     for directory in parent.directories:
-        cgroups.sweep(directory, 120)
+        sweeping.sweep(directory, 120)
 
 
 def test_what_is_swept_may_use_the_processor(group: Group) -> None:
@@ -125,7 +125,7 @@ def test_what_is_swept_may_use_the_processor(group: Group) -> None:
     slow.limit(dataclasses.replace(LIMITS, cpus=0.01))
     limit = Path(slow.paths["cpu"], "cpu.max" if slow.version == 2 else "cpu.cfs_quota_us")
     assert limit.read_text().split()[0] == "1000"
-    cgroups.unleash_below([*group.directories, f"{group.directories[0]}/nowhere"])
+    sweeping.unleash_below([*group.directories, f"{group.directories[0]}/nowhere"])
     assert limit.read_text().split()[0] in ("max", "-1")
 
 
@@ -143,7 +143,7 @@ def test_a_sweep_bears_with_another(group: Group, monkeypatch: pytest.MonkeyPatc
     for directory in child.directories:
         with monkeypatch.context() as patched:
             patched.setattr(os, "open", opened_and_removed)
-            cgroups.sweep(directory, 120)
+            sweeping.sweep(directory, 120)
         assert not os.path.exists(directory)
 
 
@@ -162,7 +162,7 @@ def test_a_sweep_catches_what_forks_meanwhile(group: Group) -> None:
             os.close(descriptor)
         machine.until(lambda: len(machine.members(child.paths["pids"])) > 20, "it forks")
         for directory in group.directories:
-            cgroups.sweep(directory, 120)
+            sweeping.sweep(directory, 120)
         process.wait(120)
     assert not [path for path in group.directories if os.path.exists(path)]
 

@@ -129,7 +129,7 @@ IN_PYTHON = {(hole.file, hole.line) for name, hole in {**HOLES, **FILTERS}.items
 if os.path.exists("/sys/fs/cgroup/memory/memory.kmem.tcp.limit_in_bytes"):  # elsewhere it is memory like any other
     HOLES["no limit of socket buffers"] = Hole(
         CGROUPS,
-        """_write(f"{self.paths['memory']}/memory.kmem.tcp.limit_in_bytes", _SOCKET_BYTES)""",
+        """write(f"{self.paths['memory']}/memory.kmem.tcp.limit_in_bytes", _SOCKET_BYTES)""",
         "pass",
         containment.bounded_socket_buffers,
         "<= 96",

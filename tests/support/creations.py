@@ -26,5 +26,5 @@ async def give_up_making(engine: SupervisedEngine, create: Callable[[], Awaitabl
 async def _asked(engine: SupervisedEngine) -> None:
     """Until an answer is waited for. Looked for in every turn of the loop: it may come within a millisecond."""
     async with asyncio.timeout(_LONGEST_S):
-        while not engine._answers:  # noqa: ASYNC110
+        while not engine._requests._answers:  # noqa: ASYNC110
             await asyncio.sleep(0)

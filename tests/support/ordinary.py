@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import isol8
-from isol8.kernel import cgroups
+from isol8.kernel import cgroups, sweeping
 from tests.support import machine
 
 PYTHON = "/usr/bin/python3"
@@ -107,7 +107,7 @@ def delegated_groups() -> Iterator[tuple[str, ...]]:
             machine.until(lambda path=path: not machine.members(path), f"an empty {path}")  # type: ignore[misc]
     finally:
         for path in made:
-            cgroups.sweep(path, 60)
+            sweeping.sweep(path, 60)
 
 
 def require_mappers() -> str:

@@ -33,7 +33,7 @@ class Lab:
         return [asyncio.create_task(self._ask(number)) for number in range(MANY)]
 
     async def _ask(self, number: int) -> None:
-        message, _ = await self.engine._ask("limit", str(number))
+        message, _ = await self.engine._requests.ask("limit", str(number))
         assert message["sandbox"] == str(number)
 
     async def answer(self, count: int) -> None:
@@ -53,7 +53,7 @@ async def lab() -> AsyncIterator[Lab]:
         listener.bind(address)
         listener.listen()
         engine = SupervisedEngine(address, os.getuid())
-        await engine._connected()
+        await engine._requests._connected()
         connection, _ = listener.accept()
         connection.setblocking(False)
         with connection:
@@ -62,7 +62,7 @@ async def lab() -> AsyncIterator[Lab]:
 
 
 async def until_some_wait(lab: Lab) -> None:
-    await until(lambda: lab.engine._room)
+    await until(lambda: lab.engine._requests._room)
 
 
 async def test_they_wait_until_there_is_room(lab: Lab) -> None:

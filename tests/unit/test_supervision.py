@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from isol8 import supervision
-from isol8.kernel import cgroups
+from isol8.kernel import sweeping
 from isol8.kernel.cgroups import Hierarchy
 
 
@@ -25,7 +25,7 @@ def test_what_takes_its_time_to_end_does_not_end_the_server(
         swept.append(os.path.dirname(path))
         raise OSError(errno.EBUSY, os.strerror(errno.EBUSY), path)
 
-    monkeypatch.setattr(cgroups, "sweep", sweep)
+    monkeypatch.setattr(sweeping, "sweep", sweep)
     caplog.set_level(logging.ERROR)
     supervision._sweep_cgroups(hierarchy, os.getpid())
     assert swept == hierarchy.roots

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-import os
 import secrets
 import socket
 from collections.abc import Hashable
@@ -18,9 +17,9 @@ from typing import Any
 
 from isol8.engines import protocol
 from isol8.engines.connection import Connection
+from isol8.engines.requests import Requests
 from isol8.engines.sandbox import Sandbox
 from isol8.errors import Conflict, EngineFailure
-from isol8.kernel import peers
 from isol8.kernel.cgroups import Group
 from isol8.model import Boot, Limits, Mount, Network, SandboxSpec, Usage
 from isol8.runner.resumption import TOKEN_BYTES, resume, resumed
@@ -46,16 +45,10 @@ class SupervisedEngine:
     """
 
     def __init__(self, address: str, uid: int) -> None:
-        self._address = address
-        self._uid = uid
+        self._requests = Requests(address, uid)
         self._fixed: tuple[str, ...] = ()  # the limits that a live sandbox keeps
         self._keeps = False
         self._mountable = True
-        self._connection: socket.socket | None = None
-        self._connecting = asyncio.Lock()
-        self._answers: dict[int, asyncio.Future[tuple[protocol.Message, list[int]]]] = {}
-        self._room: asyncio.Future[None] | None = None  # for requests, while there is none: they wait for it
-        self._number = 0
         self._groups: dict[str, Group | None] = {}
         self._unwanted = Tasks()
 
@@ -69,103 +62,14 @@ class SupervisedEngine:
 
     async def start(self) -> None:
         """Connect, and wait until sandboxes can be made. Raises EngineFailure."""
-        message, _ = await self._ask("ready", "")
+        message, _ = await self._requests.ask("ready", "")
         self._fixed, self._keeps = tuple(message["fixed"]), message["keeps"]
         self._mountable = message["mountable"]
 
     async def close(self) -> None:
         """Let go of the supervisor, which then destroys what this process made."""
-        self._lose()
+        self._requests.close()
         await self._unwanted.finish()
-
-    async def _connected(self) -> socket.socket:
-        async with self._connecting:
-            if self._connection is None:
-                connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK)
-                try:
-                    connection.connect(self._address)
-                except OSError as error:
-                    connection.close()
-                    raise EngineFailure("the supervisor is not there") from error
-                if peers.user_of(connection) != self._uid:
-                    connection.close()
-                    raise EngineFailure("the supervisor's socket belongs to somebody else")
-                self._connection = connection
-                asyncio.get_running_loop().add_reader(connection.fileno(), self._readable)
-            return self._connection
-
-    def _readable(self) -> None:
-        assert self._connection is not None
-        try:
-            received = protocol.receive(self._connection)
-        except BlockingIOError:
-            return
-        except OSError:
-            received = None
-        if received is None:
-            self._lose()
-            return
-        message, descriptors = received
-        answer = self._answers.pop(message["id"], None)
-        if answer is None or answer.cancelled():
-            for descriptor in descriptors:
-                os.close(descriptor)
-            return
-        answer.set_result((message, descriptors))
-
-    def _lose(self) -> None:
-        """The connection is over: every sandbox goes with it, and every answer that is still waited for."""
-        connection, self._connection = self._connection, None
-        if connection is None:
-            return
-        asyncio.get_running_loop().remove_reader(connection.fileno())
-        if self._room:
-            self._has_room(connection)
-        connection.close()
-        answers, self._answers = self._answers, {}
-        for answer in answers.values():
-            if not answer.done():
-                answer.set_exception(EngineFailure("the supervisor went away"))
-
-    async def _ask(self, operation: str, name: str, **values: Any) -> tuple[protocol.Message, list[int]]:
-        connection = await self._connected()
-        self._number = number = self._number + 1
-        answer: asyncio.Future[tuple[protocol.Message, list[int]]] = asyncio.get_running_loop().create_future()
-        self._answers[number] = answer
-        try:
-            await self._send(connection, {"id": number, "op": operation, "sandbox": name, **values}, answer)
-        except BaseException as error:
-            self._answers.pop(number, None)
-            if isinstance(error, OSError):
-                raise EngineFailure("the supervisor does not take requests") from error
-            raise
-        message, descriptors = await answer
-        if "error" in message:
-            raise (Conflict if message.get("conflict") else EngineFailure)(message["error"])
-        return message, descriptors
-
-    async def _send(self, connection: socket.socket, request: protocol.Message, answer: asyncio.Future[Any]) -> None:
-        """Returns also when the connection has ended meanwhile, which `answer` tells of. Raises OSError."""
-        while not answer.done():
-            try:
-                protocol.send(connection, request)
-                break
-            except BlockingIOError:
-                await self._wait_for_room(connection)
-
-    async def _wait_for_room(self, connection: socket.socket) -> None:
-        """The supervisor has been held up, or many ask at once. Returns at the connection's end, too."""
-        loop = asyncio.get_running_loop()
-        if self._room is None:
-            self._room = loop.create_future()
-            loop.add_writer(connection.fileno(), self._has_room, connection)
-        await asyncio.shield(self._room)
-
-    def _has_room(self, connection: socket.socket) -> None:
-        room, self._room = self._room, None
-        asyncio.get_running_loop().remove_writer(connection.fileno())
-        assert room
-        room.set_result(None)
 
     async def create(self, spec: SandboxSpec) -> Sandbox:
         """See Engine. It is made to the end in any case, and destroyed when nobody waits for it any more: whoever is
@@ -184,24 +88,24 @@ class SupervisedEngine:
         name = secrets.token_hex(8)
         if spec.kept and not self._keeps:
             spec = dataclasses.replace(spec, kept=False)
-        message, descriptors = await self._ask("create", name, **_described(spec), kept=spec.kept)
+        message, descriptors = await self._requests.ask("create", name, **_described(spec), kept=spec.kept)
         return await self._connect(name, spec, message, descriptors[0])
 
     async def keep(self, sandbox: Sandbox, note: dict[str, object]) -> None:
         """See Engine."""
         if sandbox.spec.kept:
-            await self._ask("keep", sandbox.id, note=note)
+            await self._requests.ask("keep", sandbox.id, note=note)
 
     async def kept(self) -> list[str]:
         """See Engine."""
         if not self._keeps:
             return []
-        message, _ = await self._ask("kept", "")
+        message, _ = await self._requests.ask("kept", "")
         return list(message["kept"])
 
     async def adopt(self, name: str) -> tuple[Sandbox, dict[str, object]]:
         """See Engine."""
-        message, descriptors = await self._ask("adopt", name)
+        message, descriptors = await self._requests.ask("adopt", name)
         token = bytes.fromhex(message["token"])
         return await self._connect(name, _spec(message["request"]), message, descriptors[0], token), message["note"]
 
@@ -241,19 +145,19 @@ class SupervisedEngine:
         if kept:
             names = ", ".join(_CALLED[name] for name in kept)
             raise Conflict(f"This sandbox's limits cannot change in this way: it keeps its {names}")
-        await self._ask("limit", sandbox.id, limits=dataclasses.asdict(limits))
+        await self._requests.ask("limit", sandbox.id, limits=dataclasses.asdict(limits))
         sandbox.spec = dataclasses.replace(sandbox.spec, limits=limits)
 
     async def mount(self, sandbox: Sandbox, mounts: tuple[Mount, ...]) -> None:
         """See Engine."""
         if not self._mountable:
             raise Conflict("This sandbox's packages cannot change: it has those that it was made with")
-        await self._ask("mount", sandbox.id, mounts=[[mount.name, mount.target] for mount in mounts])
+        await self._requests.ask("mount", sandbox.id, mounts=[[mount.name, mount.target] for mount in mounts])
         sandbox.spec = dataclasses.replace(sandbox.spec, mounts=sandbox.spec.mounts + mounts)
 
     async def listen(self, sandbox: Sandbox, port: int) -> socket.socket:
         """See Engine."""
-        _, descriptors = await self._ask("listen", sandbox.id, port=port)
+        _, descriptors = await self._requests.ask("listen", sandbox.id, port=port)
         listener = socket.socket(fileno=descriptors[0])
         if listener.family == socket.AF_UNIX:  # it reaches into the sandbox, where the runner has to lead to it
             try:
@@ -271,7 +175,7 @@ class SupervisedEngine:
         if group := self._groups[sandbox.id]:
             with suppress(OSError):
                 return group.usage()
-        message, _ = await self._ask("usage", sandbox.id)
+        message, _ = await self._requests.ask("usage", sandbox.id)
         return Usage(**message["usage"])
 
     async def destroy(self, sandbox: Sandbox) -> None:
@@ -279,9 +183,9 @@ class SupervisedEngine:
         sandbox.disconnect()
         known = sandbox.id in self._groups
         self._groups.pop(sandbox.id, None)
-        if not known or self._connection is None:
+        if not known or not self._requests.connected:
             return  # destroyed before, or gone with the connection
-        await self._ask("destroy", sandbox.id)
+        await self._requests.ask("destroy", sandbox.id)
 
 
 @lru_cache(maxsize=64)

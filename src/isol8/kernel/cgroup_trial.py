@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from functools import partial
 
-from isol8.kernel import cgroups
+from isol8.kernel import cgroups, sweeping
 from isol8.kernel.cgroups import CONTROLLERS, Group, Hierarchy
 from isol8.kernel.forked import attempt
 from isol8.model import Limits
@@ -31,7 +31,7 @@ def try_controllers(hierarchy: Hierarchy, owner: int) -> dict[str, str]:
         return problems | _enter(groups)
     finally:
         for directory in parent.directories:
-            cgroups.sweep(directory, _SWEEP_TIMEOUT_S)
+            sweeping.sweep(directory, _SWEEP_TIMEOUT_S)
 
 
 def _sentence(error: OSError) -> str:

@@ -10,9 +10,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import signal
-import time
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from isol8.model import Limits, Usage
@@ -20,7 +18,6 @@ from isol8.model import Limits, Usage
 CONTROLLERS = ("memory", "cpu", "cpuacct", "pids")
 _ROOT_PREFIX = "isol8-"
 _CPU_PERIOD_US = 100_000
-_SWEEP_INTERVAL_S = 0.01
 _SOCKET_BYTES = 32 << 20
 # Below this the kernel refuses a quota (kernel/sched/core.c, min_cfs_quota_period: 1 ms).
 _MIN_QUOTA_US = 1_000
@@ -85,7 +82,8 @@ def find(mount_table: str = "/proc/self/mounts") -> Hierarchy:
     return Hierarchy(1, {name: found[name] for name in CONTROLLERS if name in found})
 
 
-def _write(path: str, value: str | int) -> None:
+def write(path: str, value: str | int) -> None:
+    """Write a control file. Raises OSError, FileNotFoundError also when its group is just gone."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
     try:
         os.write(descriptor, str(value).encode())
@@ -95,7 +93,8 @@ def _write(path: str, value: str | int) -> None:
         os.close(descriptor)
 
 
-def _read(path: str) -> str:
+def read(path: str) -> str:
+    """What is in a control file. Raises as `write` does."""
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         return os.read(descriptor, 65536).decode()
@@ -123,9 +122,9 @@ def _field(text: str, name: str) -> int:
 
 def _kept_bytes(path: str) -> int:
     """What a group of version 2 uses and could not give back: all but pages of files that can be read again."""
-    statistics = _read(f"{path}/memory.stat")
+    statistics = read(f"{path}/memory.stat")
     given_back = sum(_field(statistics, name) for name in ("active_file", "inactive_file", "slab_reclaimable"))
-    return int(_read(f"{path}/memory.current")) - given_back
+    return int(read(f"{path}/memory.current")) - given_back
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +162,7 @@ class Group:
         """Put limits on the group. Raises OSError: EBUSY when more memory is in use than the new limit."""
         if "pids" in self.paths:
             # The runner is a process of the sandbox too, and no business of the caller's.
-            _write(f"{self.paths['pids']}/pids.max", limits.pids + 1)
+            write(f"{self.paths['pids']}/pids.max", limits.pids + 1)
         if "memory" in self.paths:
             limit_memory = self._limit_memory_v2 if self.version == 2 else self._limit_memory_v1
             limit_memory(self.paths["memory"], limits.memory_bytes)
@@ -178,16 +177,16 @@ class Group:
     def _limit_cpu(self, quota_us: int | None) -> None:
         path = self.paths["cpu"]
         if self.version == 2:
-            _write(f"{path}/cpu.max", f"{quota_us or 'max'} {_CPU_PERIOD_US}")
+            write(f"{path}/cpu.max", f"{quota_us or 'max'} {_CPU_PERIOD_US}")
         else:
-            _write(f"{path}/cpu.cfs_quota_us", quota_us or -1)
+            write(f"{path}/cpu.cfs_quota_us", quota_us or -1)
 
     @staticmethod
     def _limit_memory_v2(path: str, size: int) -> None:
         """Version 1 refuses a limit that it cannot enforce by taking back pages of files. Version 2 would kill."""
-        if int(_read(f"{path}/memory.current")) > size and _kept_bytes(path) > size:
+        if int(read(f"{path}/memory.current")) > size and _kept_bytes(path) > size:
             raise OSError(errno.EBUSY, os.strerror(errno.EBUSY), f"{path}/memory.max")
-        _write(f"{path}/memory.max", size)
+        write(f"{path}/memory.max", size)
 
     @staticmethod
     def _limit_memory_v1(path: str, size: int) -> None:
@@ -196,15 +195,15 @@ class Group:
         the second is not there."""
         memory, swap = f"{path}/memory.limit_in_bytes", f"{path}/memory.memsw.limit_in_bytes"
         try:
-            _write(memory, size)
+            write(memory, size)
         except OSError as error:
             if error.errno != errno.EINVAL:
                 raise
-            _write(swap, size)
-            _write(memory, size)
+            write(swap, size)
+            write(memory, size)
             return
         with contextlib.suppress(FileNotFoundError):
-            _write(swap, size)
+            write(swap, size)
 
     def harden(self) -> None:
         """What never changes: no swap (v1 has that in its limits), and on v1 a bound on the buffers of TCP and UDP
@@ -218,9 +217,9 @@ class Group:
             return
         with contextlib.suppress(FileNotFoundError):  # the kernel may be set up without either
             if self.version == 2:
-                _write(self.swap_file, 0)
+                write(self.swap_file, 0)
             else:
-                _write(f"{self.paths['memory']}/memory.kmem.tcp.limit_in_bytes", _SOCKET_BYTES)
+                write(f"{self.paths['memory']}/memory.kmem.tcp.limit_in_bytes", _SOCKET_BYTES)
 
     @property
     def swap_file(self) -> str:
@@ -233,9 +232,9 @@ class Group:
         if "cpuacct" in self.paths:
             path = self.paths["cpuacct"]
             if self.version == 2:
-                cpu_us = _field(_read(f"{path}/cpu.stat"), "usage_usec")
+                cpu_us = _field(read(f"{path}/cpu.stat"), "usage_usec")
             else:
-                cpu_us = int(_read(f"{path}/cpuacct.usage")) // 1000
+                cpu_us = int(read(f"{path}/cpuacct.usage")) // 1000
         if "memory" in self.paths:
             peak_bytes, kills = self._memory_usage(self.paths["memory"])
         return Usage(cpu_ms=cpu_us // 1000, peak_memory_bytes=peak_bytes, oom_kills=kills)
@@ -244,9 +243,9 @@ class Group:
         """Peak in bytes, and how often the kernel killed."""
         if self.version == 2:
             peak = f"{path}/memory.peak"  # Linux 5.19
-            peak_bytes = int(_read(peak if os.path.exists(peak) else f"{path}/memory.current"))
-            return peak_bytes, _field(_read(f"{path}/memory.events"), "oom_kill")
-        return int(_read(f"{path}/memory.max_usage_in_bytes")), _field(_read(f"{path}/memory.oom_control"), "oom_kill")
+            peak_bytes = int(read(peak if os.path.exists(peak) else f"{path}/memory.current"))
+            return peak_bytes, _field(read(f"{path}/memory.events"), "oom_kill")
+        return int(read(f"{path}/memory.max_usage_in_bytes")), _field(read(f"{path}/memory.oom_control"), "oom_kill")
 
 
 def _start_time(pid: int) -> str | None:
@@ -306,56 +305,11 @@ def create_parent(group: Group) -> None:
     controllers = " ".join(f"+{name}" for name in group.paths if name != "cpuacct")
     for path in group.directories:
         if group.version == 2:
-            _write(f"{os.path.dirname(path)}/cgroup.subtree_control", controllers)
+            write(f"{os.path.dirname(path)}/cgroup.subtree_control", controllers)
         with contextlib.suppress(FileExistsError):
             os.mkdir(path, 0o755)
         if group.version == 2:
-            _write(f"{path}/cgroup.subtree_control", controllers)
-
-
-def unleash_below(paths: Iterable[str]) -> None:
-    """Lift every limit of processor time in groups and below them. Before any of them is swept: what is killed needs
-    some to end, and is limited by the directory of one controller while it is waited for in that of another."""
-    for path in paths:
-        for directory, _, _ in os.walk(path):
-            for name, unlimited in (("cpu.max", "max"), ("cpu.cfs_quota_us", "-1")):
-                with contextlib.suppress(FileNotFoundError):  # another version or controller, or gone
-                    _write(f"{directory}/{name}", unlimited)
-
-
-def sweep(path: str, timeout_s: float) -> None:
-    """Kill what runs in a group and below it, and remove it all. Raises OSError when it is not gone in time."""
-    deadline = time.monotonic() + timeout_s
-    while True:
-        _kill_tree(path)
-        try:
-            return remove_tree(path)
-        except OSError as error:
-            if error.errno != errno.EBUSY or time.monotonic() > deadline:
-                raise
-        time.sleep(_SWEEP_INTERVAL_S)  # a dead process leaves its group a moment later, and nothing tells of it
-
-
-def _kill_tree(path: str) -> None:
-    with contextlib.suppress(FileNotFoundError):
-        _write(f"{path}/cgroup.kill", 1)  # version 2, Linux 5.14
-        return
-    for directory, _, _ in os.walk(path):
-        with contextlib.suppress(FileNotFoundError):
-            # 0 is a process that this pid namespace has no number for; to kill(2) it would be our own group.
-            for pid in set(_read(f"{directory}/cgroup.procs").split()) - {"0"}:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(int(pid), signal.SIGKILL)
-
-
-def remove_tree(path: str) -> None:
-    """Remove a group's directory and those below it. Raises OSError (EBUSY) while processes are in one."""
-    with contextlib.suppress(FileNotFoundError):
-        with os.scandir(path) as entries:
-            children = [entry.path for entry in entries if entry.is_dir(follow_symlinks=False)]
-        for child in children:
-            remove_tree(child)
-        os.rmdir(path)
+            write(f"{path}/cgroup.subtree_control", controllers)
 
 
 def _pid_namespace() -> int:

@@ -23,7 +23,7 @@ from isol8.engines.resources import with_own_kernel
 from isol8.engines.supervisor import SIZES
 from isol8.engines.user_ids import OF_THE_MACHINE, UserIds
 from isol8.errors import Conflict, EngineFailure
-from isol8.kernel import cgroups
+from isol8.kernel import cgroups, sweeping
 from isol8.kernel.cgroups import Group, Hierarchy
 from isol8.model import Limits, Usage
 
@@ -74,9 +74,9 @@ class Sandboxes:
         hierarchy = self._hierarchy
         try:
             stale = cgroups.stale_directories(hierarchy)
-            cgroups.unleash_below(stale)
+            sweeping.unleash_below(stale)
             for path in stale:
-                cgroups.sweep(path, _SWEEP_TIMEOUT_S)
+                sweeping.sweep(path, _SWEEP_TIMEOUT_S)
             self._parent = cgroups.server_group(hierarchy, self._owner)
             cgroups.create_parent(self._parent)
             self._directory = tempfile.mkdtemp(prefix=f"isol8-{self._owner}-", dir="/run")
@@ -170,9 +170,9 @@ class Sandboxes:
         if live.stream:
             await live.stream.close()
         try:
-            cgroups.unleash_below(live.group.directories)
+            sweeping.unleash_below(live.group.directories)
             for path in live.group.directories:
-                await asyncio.to_thread(cgroups.sweep, path, _SWEEP_TIMEOUT_S)
+                await asyncio.to_thread(sweeping.sweep, path, _SWEEP_TIMEOUT_S)
             if live.stream:
                 await live.stream.ended()
             await asyncio.to_thread(shutil.rmtree, live.directory, ignore_errors=True)
@@ -187,7 +187,7 @@ class Sandboxes:
         self._closing = True
         await asyncio.gather(*(self.destroy(name) for name in list(self._live)))
         for path in self._parent.directories:
-            await asyncio.to_thread(cgroups.sweep, path, _SWEEP_TIMEOUT_S)
+            await asyncio.to_thread(sweeping.sweep, path, _SWEEP_TIMEOUT_S)
         with contextlib.suppress(FileNotFoundError):
             shutil.rmtree(self._directory)
         self._users.close()

@@ -19,7 +19,7 @@ from isol8.engines.native.zygotes import Zygote, describe_root
 from isol8.engines.sandbox import port_taken
 from isol8.engines.user_ids import OF_THE_MACHINE, IdRange, OneUser, UserIds
 from isol8.errors import Conflict, EngineFailure
-from isol8.kernel import cgroups, mounts, network, user_namespaces
+from isol8.kernel import cgroups, mounts, network, sweeping, user_namespaces
 from isol8.kernel.cgroups import Group, Hierarchy
 from isol8.model import Limits, Usage
 
@@ -86,10 +86,10 @@ class Sandboxes:
         hierarchy = self._means.hierarchy
         try:
             stale = cgroups.stale_directories(hierarchy)
-            cgroups.unleash_below(stale)
+            sweeping.unleash_below(stale)
             for path in stale:
                 _LOG.info("removing what a dead server left: %s", path)
-                cgroups.sweep(path, _SWEEP_TIMEOUT_S)
+                sweeping.sweep(path, _SWEEP_TIMEOUT_S)
             self._parent = cgroups.server_group(hierarchy, self._owner)
             cgroups.create_parent(self._parent)
         except OSError as error:
@@ -266,7 +266,7 @@ class Sandboxes:
             self._zygote.close()
         await asyncio.gather(*(self.destroy(name) for name in list(self._live)))
         for path in self._parent.directories:
-            cgroups.sweep(path, _SWEEP_TIMEOUT_S)
+            sweeping.sweep(path, _SWEEP_TIMEOUT_S)
         self._uids.close()
 
 
