@@ -23,6 +23,7 @@ from tests.support.calls import body, execute, parse_events
 from tests.support.server import KEY, SMALL_POOL, STOP_SECONDS, Server, serving, start
 
 AT_ONCE = 8
+_LOOKS = 100
 MIB = 1 << 20
 # Other test processes have servers of their own then; only what carries this server's name can be counted.
 ALONE = "PYTEST_XDIST_WORKER" not in os.environ
@@ -65,12 +66,13 @@ def _state(server: Server) -> dict[str, Any]:
 
 
 def _settled(server: Server) -> dict[str, Any]:
-    """The state once the pool is full again and nothing is being destroyed: the same for half a second."""
-    seen: collections.deque[dict[str, Any]] = collections.deque(maxlen=25)
+    """The state once the pool is full again and nothing is being destroyed: the same for some seconds, since whoever
+    makes a sandbox may be held up."""
+    seen: collections.deque[dict[str, Any]] = collections.deque(maxlen=_LOOKS)
 
     def still() -> dict[str, Any] | None:
         seen.append(_state(server))
-        return seen[0] if len(seen) == 25 and all(state == seen[0] for state in seen) else None
+        return seen[0] if len(seen) == _LOOKS and all(state == seen[0] for state in seen) else None
 
     return machine.until(still, "a server at rest")
 
