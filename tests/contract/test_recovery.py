@@ -24,7 +24,7 @@ def _part(server: Server, name: str) -> int:
     """The one process right below the main one that is this part."""
 
     def found() -> int | None:
-        pids = {pid for pid in _children(server) if _user(pid) == str(USERS[name])}
+        pids = {pid for pid in _children(server) if machine.users(pid)[:1] == [USERS[name]]}
         return pids.pop() if len(pids) == 1 else None
 
     # One that was just started has given up nothing yet.
@@ -33,11 +33,6 @@ def _part(server: Server, name: str) -> int:
 
 def _children(server: Server) -> set[int]:
     return {pid for pid in machine.descendants(server.pid) if machine.parent(pid) == server.pid}
-
-
-def _user(pid: int) -> str:
-    """Whose it is; empty when it is gone."""
-    return machine.status(pid).get("Uid", "").partition("\t")[0]
 
 
 def _answers(client: httpx.Client) -> Json | None:

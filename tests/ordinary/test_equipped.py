@@ -52,8 +52,7 @@ def _users(server: Server) -> dict[str, set[int]]:
     found: dict[str, set[int]] = {}
     for group in machine.cgroups(server.pid):
         for pid in machine.members(group):
-            uids = set(map(int, machine.status(pid).get("Uid", "").split()))  # none of one that has just gone
-            if uids:
+            if uids := machine.users(pid):
                 found.setdefault(group.rpartition("/")[2], set()).update(uids)
     return found
 

@@ -72,6 +72,11 @@ def command(pid: int) -> str:
     return _read(f"/proc/{pid}/cmdline").decode(errors="surrogateescape")
 
 
+def users(pid: int) -> list[int]:
+    """Whose it is: its real, effective, saved and file system user; empty when it is gone."""
+    return [int(uid) for uid in status(pid).get("Uid", "").split()]
+
+
 def oom_score(pid: int) -> str:
     """What is added to how soon the kernel would take it when memory is short; empty when it is gone."""
     return _read(f"/proc/{pid}/oom_score_adj").decode().strip()

@@ -7,7 +7,7 @@ import errno
 import os
 import signal
 import time
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from isol8.kernel.cgroups import read, write
 
@@ -35,6 +35,13 @@ def sweep(path: str, timeout_s: float) -> None:
             if error.errno != errno.EBUSY or time.monotonic() > deadline:
                 raise
         time.sleep(_INTERVAL_S)  # a dead process leaves its group a moment later, and nothing tells of it
+
+
+def sweep_all(paths: Collection[str], timeout_s: float) -> None:
+    """Let what is in these groups off its limits, then sweep one after the other. Raises OSError as `sweep` does."""
+    unleash_below(paths)
+    for path in paths:
+        sweep(path, timeout_s)
 
 
 def _kill_tree(path: str) -> None:

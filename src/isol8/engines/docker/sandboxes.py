@@ -75,10 +75,10 @@ class Sandboxes:
             _LOG.info("removed %d containers that dead servers had left", left)
         taken_over = {HOME_LABEL: self.keeping.home} if self.keeping else {}
         self._kills = Kills(self._place, self._making.labels | taken_over, self._look)
-        if not podman:  # which tells of no such event
-            self._kills.start()
-        else:
+        if podman:  # which tells of no kills
             self.keeping = None  # its containers' input ends when nobody is attached, whatever they were made with
+        else:
+            self._kills.start()
         if self._outlets:
             self._outlets.start()
 

@@ -73,10 +73,7 @@ class Sandboxes:
         bundle.preload()
         hierarchy = self._hierarchy
         try:
-            stale = cgroups.stale_directories(hierarchy)
-            sweeping.unleash_below(stale)
-            for path in stale:
-                sweeping.sweep(path, _SWEEP_TIMEOUT_S)
+            sweeping.sweep_all(cgroups.stale_directories(hierarchy), _SWEEP_TIMEOUT_S)
             self._parent = cgroups.server_group(hierarchy, self._owner)
             cgroups.create_parent(self._parent)
             self._directory = tempfile.mkdtemp(prefix=f"isol8-{self._owner}-", dir="/run")
@@ -170,9 +167,7 @@ class Sandboxes:
         if live.stream:
             await live.stream.close()
         try:
-            sweeping.unleash_below(live.group.directories)
-            for path in live.group.directories:
-                await asyncio.to_thread(sweeping.sweep, path, _SWEEP_TIMEOUT_S)
+            await asyncio.to_thread(sweeping.sweep_all, live.group.directories, _SWEEP_TIMEOUT_S)
             if live.stream:
                 await live.stream.ended()
             await asyncio.to_thread(shutil.rmtree, live.directory, ignore_errors=True)

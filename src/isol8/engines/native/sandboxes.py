@@ -86,10 +86,9 @@ class Sandboxes:
         hierarchy = self._means.hierarchy
         try:
             stale = cgroups.stale_directories(hierarchy)
-            sweeping.unleash_below(stale)
             for path in stale:
                 _LOG.info("removing what a dead server left: %s", path)
-                sweeping.sweep(path, _SWEEP_TIMEOUT_S)
+            sweeping.sweep_all(stale, _SWEEP_TIMEOUT_S)
             self._parent = cgroups.server_group(hierarchy, self._owner)
             cgroups.create_parent(self._parent)
         except OSError as error:
